@@ -1,1 +1,36 @@
-//! cryptorun-core
+//! The meaning of everything: what a lease is, who may hold one, when a tier may move, and why not.
+//!
+//! Pure: no input or output, no clock, no thread, no async, no floating point, no map with an
+//! unstable order. Time, ids and observations arrive inside commands; answers, effects and changed
+//! records leave as values. The same entries give the same machine on every node.
+//!
+//! Reading order: [`time`], [`token`], [`scope`], [`session`], [`lease`], [`keeper`] (the holder's
+//! side), [`promotion`], [`steps`], [`report`], [`diagnose`], [`decide`], [`machine`].
+
+#![warn(missing_docs)]
+
+pub mod audit;
+pub mod chain;
+pub mod command;
+pub mod config;
+pub mod decide;
+pub mod diagnose;
+pub mod directive;
+pub mod explain;
+pub mod keeper;
+pub mod lease;
+pub mod machine;
+pub mod people;
+pub mod plan;
+pub mod position;
+pub mod promotion;
+pub mod record;
+pub mod refusal;
+pub mod region;
+pub mod report;
+pub mod scope;
+pub mod session;
+pub mod steps;
+pub mod time;
+pub mod token;
+pub mod wire;

@@ -1,0 +1,409 @@
+//! What enters the log: closed, conditional, and stamped by the leader.
+//!
+//! The payload structs are promises: `raft/codec.rs` writes them with a tag and golden bytes hold
+//! their shape. A changed shape is a new struct and a new tag.
+
+use crate::config::{ClusterConfig, ClusterId};
+use crate::people::Actor;
+use crate::plan::Step;
+use crate::position::{Hash, Position};
+use crate::promotion::{Kind, PromotionId};
+use crate::record::RequestKey;
+use crate::refusal::Refusal;
+use crate::region::{Link, RegionName};
+use crate::report::{RegionReport, WorkerReport};
+use crate::scope::{ScopeId, Withheld};
+use crate::session::{SessionKey, WorkerAddresses};
+use crate::time::{LogTime, Millis, Stamp};
+use crate::token::Token;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Set by the leader on receipt, in append order.
+    pub stamp: Stamp,
+    /// Who stands behind it, verified by certificate where it entered.
+    pub actor: Actor,
+    /// The node it came in through, when that was not the leader.
+    pub via: Option<u64>,
+    /// Idempotency, where the sender chose a key.
+    pub request: Option<RequestKey>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do. `apply` is the check: each is refused unless the machine allows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first entry of a cluster.
+    Found(Found),
+    /// A worker starts.
+    OpenSession(OpenSession),
+    /// A worker goes on.
+    Renew(Renew),
+    /// A worker that has stopped gives everything back.
+    EndSession(EndSession),
+    /// Opens the next epoch for a candidate.
+    Reserve(Reserve),
+    /// Gives the lease to the reserved candidate.
+    Grant(Grant),
+    /// The holder gives one lease back.
+    Release(Release),
+    /// The holder, stopped for good, passes its lease on.
+    Handover(Handover),
+    /// Asks for a change of region.
+    RequestPromotion(RequestPromotion),
+    /// Stands behind one.
+    Approve(Approve),
+    /// Says no to one.
+    Deny(Deny),
+    /// Withdraws one.
+    Cancel(Cancel),
+    /// A step begins.
+    StepStarted(StepStarted),
+    /// A step is over, or had nothing to do.
+    StepDone(StepDone),
+    /// A step failed for good.
+    StepFailed(StepFailed),
+    /// Undoes a promotion before its grant, or a regrant that did not come off.
+    Rollback(Rollback),
+    /// What a region sees.
+    Report(Report),
+    /// How a region stands toward its peers.
+    SetLink(SetLink),
+    /// Maintenance begins.
+    Pause(PauseScope),
+    /// Maintenance ends.
+    Unpause(Unpause),
+    /// A conflict for a person.
+    OpenReview(OpenReview),
+    /// A person settles it.
+    DecideReview(DecideReview),
+    /// Raises the cluster's version.
+    SetClusterVersion(SetClusterVersion),
+    /// Time passes.
+    Tick,
+}
+
+/// See [`Command::Found`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The id drawn for it.
+    pub id: ClusterId,
+    /// What it starts from.
+    pub config: ClusterConfig,
+}
+
+/// See [`Command::OpenSession`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
+    /// Worker and boot id.
+    pub session: SessionKey,
+    /// The worker's region, from its certificate.
+    pub region: RegionName,
+    /// Where others reach it.
+    pub addresses: WorkerAddresses,
+}
+
+/// See [`Command::Renew`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renew {
+    /// The session.
+    pub session: SessionKey,
+    /// The last one plus one; the same again is answered again and changes nothing.
+    pub seq: u64,
+    /// What the worker did and sees.
+    pub report: WorkerReport,
+}
+
+/// See [`Command::EndSession`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndSession {
+    /// The session.
+    pub session: SessionKey,
+}
+
+/// See [`Command::Reserve`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserve {
+    /// The scope.
+    pub scope: ScopeId,
+    /// The promotion; none for a first grant or a regrant.
+    pub promotion: Option<PromotionId>,
+    /// Who shall hold it.
+    pub candidate: SessionKey,
+}
+
+/// See [`Command::Grant`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The scope.
+    pub scope: ScopeId,
+    /// The reserved token.
+    pub token: Token,
+}
+
+/// See [`Command::Release`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The holder.
+    pub session: SessionKey,
+    /// The scope.
+    pub scope: ScopeId,
+    /// Its token.
+    pub token: Token,
+    /// The end of its chain.
+    pub end: Position,
+    /// Keep the scope for this worker's return for so long.
+    pub keep_for: Option<Millis>,
+}
+
+/// See [`Command::Handover`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// The holder.
+    pub session: SessionKey,
+    /// The switchover.
+    pub promotion: PromotionId,
+    /// The holder's token.
+    pub token: Token,
+    /// The barrier: the last record of its token.
+    pub end: Position,
+}
+
+/// See [`Command::RequestPromotion`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestPromotion {
+    /// Kind.
+    pub kind: Kind,
+    /// The scope.
+    pub scope: ScopeId,
+    /// The region that holds it, as the requester believes; checked where given.
+    pub from: Option<RegionName>,
+    /// The target.
+    pub to: RegionName,
+    /// Why.
+    pub reason: Option<String>,
+    /// Go only if the plan is this one.
+    pub plan: Option<Hash>,
+}
+
+/// See [`Command::Approve`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approve {
+    /// Which.
+    pub promotion: PromotionId,
+    /// Why; needed where the requester gave none.
+    pub reason: Option<String>,
+    /// Serial of the certificate, for the audit.
+    pub certificate: Option<String>,
+}
+
+/// See [`Command::Deny`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deny {
+    /// Which.
+    pub promotion: PromotionId,
+    /// Why.
+    pub reason: String,
+}
+
+/// See [`Command::Cancel`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Which.
+    pub promotion: PromotionId,
+}
+
+/// See [`Command::StepStarted`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepStarted {
+    /// Which.
+    pub promotion: PromotionId,
+    /// The step.
+    pub step: Step,
+    /// Which try.
+    pub attempt: u32,
+}
+
+/// See [`Command::StepDone`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepDone {
+    /// Which.
+    pub promotion: PromotionId,
+    /// The step.
+    pub step: Step,
+    /// Which try.
+    pub attempt: u32,
+    /// What came of it.
+    pub done: Done,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Done {
+    /// Done; a sentence for `history`.
+    Note(String),
+    /// Nothing to do, and why.
+    Skipped(String),
+    /// `drain`: the barrier that target and replica have.
+    Barrier(Position),
+    /// `seal`: each sink's end.
+    Sealed {
+        /// Region and end of each sealed sink.
+        ends: Vec<(RegionName, Position)>,
+        /// Regions not reached.
+        unsealed: Vec<RegionName>,
+    },
+}
+
+/// See [`Command::StepFailed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailed {
+    /// Which.
+    pub promotion: PromotionId,
+    /// The step.
+    pub step: Step,
+    /// Which try.
+    pub attempt: u32,
+    /// Why.
+    pub why: String,
+}
+
+/// See [`Command::Rollback`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The scope.
+    pub scope: ScopeId,
+    /// The promotion; none for a regrant.
+    pub promotion: Option<PromotionId>,
+    /// Why.
+    pub why: String,
+}
+
+/// See [`Command::Report`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose.
+    pub region: RegionName,
+    /// What it sees.
+    pub report: RegionReport,
+}
+
+/// See [`Command::SetLink`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetLink {
+    /// Which region.
+    pub region: RegionName,
+    /// How it stands.
+    pub link: Link,
+}
+
+/// See [`Command::Pause`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseScope {
+    /// The scope.
+    pub scope: ScopeId,
+    /// Why.
+    pub reason: String,
+    /// For how long.
+    pub span: Millis,
+}
+
+/// See [`Command::Unpause`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpause {
+    /// The scope.
+    pub scope: ScopeId,
+}
+
+/// See [`Command::OpenReview`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenReview {
+    /// The scope.
+    pub scope: ScopeId,
+    /// What differs.
+    pub what: String,
+}
+
+/// See [`Command::DecideReview`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecideReview {
+    /// Which.
+    pub review: u64,
+    /// How.
+    pub decision: String,
+}
+
+/// See [`Command::SetClusterVersion`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetClusterVersion {
+    /// To which.
+    pub version: u32,
+}
+
+/// What a command's sender learns.
+pub type Answer = Result<Outcome, Refusal>;
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It took effect; there is nothing more to say.
+    Done,
+    /// A renewal or an opened session.
+    Renewed(Renewed),
+    /// A token was reserved.
+    Reserved {
+        /// The token.
+        token: Token,
+    },
+    /// A lease was granted or handed over.
+    Granted {
+        /// The token.
+        token: Token,
+        /// The position its first record follows.
+        start: Position,
+    },
+    /// A promotion was opened, or joined.
+    Promotion {
+        /// Which.
+        id: PromotionId,
+        /// People still missing.
+        people_missing: u32,
+    },
+    /// A review was opened.
+    Review {
+        /// Which.
+        id: u64,
+    },
+}
+
+/// The answer to a renewal: only leases listed were extended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The session.
+    pub session: SessionKey,
+    /// Which renewal.
+    pub seq: u64,
+    /// The machine's time when it was applied.
+    pub now: LogTime,
+    /// Leases that this renewal extended.
+    pub extended: Vec<Extended>,
+    /// Leases that it did not.
+    pub withheld: Vec<(ScopeId, Withheld)>,
+}
+
+/// A lease that a renewal extended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extended {
+    /// The scope.
+    pub scope: ScopeId,
+    /// Its token.
+    pub token: Token,
+    /// The position its first record follows.
+    pub start: Position,
+}

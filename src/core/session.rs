@@ -1,0 +1,83 @@
+//! Sessions: a worker's standing with the cluster, renewed as one whatever it holds.
+
+use crate::region::RegionName;
+use crate::report::WorkerReport;
+use crate::time::LogTime;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// One life of one worker: its identity and the boot id it drew at start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey {
+    /// The worker's id from its certificate.
+    pub worker: String,
+    /// Drawn anew at every start.
+    pub boot: u64,
+}
+
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{:016x}", self.worker, self.boot))
+    }
+}
+
+impl FromStr for SessionKey {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.rsplit_once('.')
+            .filter(|(worker, boot)| !worker.is_empty() && boot.len() == 16)
+            .and_then(|(worker, boot)| {
+                let boot = u64::from_str_radix(boot, 16).ok()?;
+                Some(Self { worker: worker.to_owned(), boot })
+            })
+            .ok_or_else(|| format!("'{text}' is not a session id"))
+    }
+}
+
+crate::record::text_serde!(SessionKey);
+
+/// Where other workers reach this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerAddresses {
+    /// HTTP API, `host:port`.
+    pub api: String,
+    /// Bulk data, `host:port`.
+    pub data: String,
+}
+
+/// A session as the machine keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its key.
+    pub key: SessionKey,
+    /// The worker's region, from its certificate.
+    pub region: RegionName,
+    /// Where it can be reached.
+    pub addresses: WorkerAddresses,
+    /// When it was opened.
+    pub opened_at: LogTime,
+    /// Number of its last committed renewal; opening is number 0.
+    pub renew_seq: u64,
+    /// When that was.
+    pub renewed_at: LogTime,
+    /// A newer boot of the same worker has opened a session: this one may not renew any more.
+    pub barred: bool,
+    /// What it reported with its last renewal.
+    pub report: WorkerReport,
+    /// Renewals in a row during which a scope's holder made no progress, by scope.
+    pub stalled: std::collections::BTreeMap<crate::scope::ScopeId, u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_read_back() {
+        let key = SessionKey { worker: "w.1".into(), boot: 0xab };
+        assert_eq!(key.to_string(), "w.1.00000000000000ab");
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert!("w1".parse::<SessionKey>().is_err());
+    }
+}
