@@ -22,4 +22,4 @@ pub mod venue;
 pub mod venue_time;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
