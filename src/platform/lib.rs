@@ -6,13 +6,20 @@
 
 pub mod clock;
 pub mod disk;
+pub mod https;
 pub mod identity;
+pub mod listener;
 pub mod metrics;
 pub mod net;
+pub mod pki;
 pub mod random;
 pub mod segments;
 pub mod settings;
 pub mod spawn;
+pub mod tls;
+
+#[cfg(test)]
+mod testkit;
 
 use std::path::PathBuf;
 use std::sync::Arc;
