@@ -1,1 +1,10 @@
-//! cryptorun-lab
+//! Three regions on one machine: simulated venues, WAN links that can be cut, supervised processes.
+//!
+//! Everything here stands where a venue, an ocean and an init system stand in production, and is
+//! told by the same names. Loopback only.
+//!
+//! Next: `venue/`, `wan/`, `supervisor/`; `protocol.rs` for what may be asked of a held demo.
+
+pub mod http;
+pub mod protocol;
+pub mod venue;

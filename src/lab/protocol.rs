@@ -1,0 +1,95 @@
+//! What may be asked of a held demo and of the parts it runs: requests and answers as JSON.
+//!
+//! These shapes are what `cryptorun lab …` prints with `-o json`; fields are added, never renamed.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// A fault for one venue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
+pub enum VenueFault {
+    /// Each matching connection loses its next `frames` data frames of `channel`.
+    Drop { channel: VenueChannel, frames: u32, client: Option<String> },
+    /// The next `frames` book frames of each matching connection carry a wrong checksum.
+    CorruptChecksum { frames: u32, client: Option<String> },
+    /// Sockets stay open and requests are acknowledged, but nothing else is sent for this long.
+    /// What would have been sent is lost. Connections made meanwhile are silent too.
+    Stall { ms: u64, client: Option<String> },
+    /// Matching connections are closed without a closing handshake.
+    Disconnect { client: Option<String> },
+}
+
+impl VenueFault {
+    /// The `?client=` name a connection must have; none means every connection.
+    pub fn client(&self) -> Option<&str> {
+        match self {
+            Self::Drop { client, .. }
+            | Self::CorruptChecksum { client, .. }
+            | Self::Stall { client, .. }
+            | Self::Disconnect { client } => client.as_deref(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VenueChannel {
+    Book,
+    Trade,
+}
+
+/// What a venue has done since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VenueStatus {
+    pub name: String,
+    pub seed: u64,
+    pub uptime_ms: u64,
+    pub connections: usize,
+    pub connections_total: u64,
+    pub pairs: BTreeMap<String, VenuePair>,
+    pub sent: VenueSent,
+    pub faults: VenueFaultCounts,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VenuePair {
+    pub last_trade_id: u64,
+    pub book_steps: u64,
+    /// `generated` or `recorded`.
+    pub book: String,
+}
+
+/// Frames handed to sockets, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VenueSent {
+    pub book: u64,
+    pub trade: u64,
+    pub heartbeat: u64,
+    pub answer: u64,
+}
+
+/// What faults did, summed over connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VenueFaultCounts {
+    pub commands: u64,
+    pub book_frames_dropped: u64,
+    pub trade_frames_dropped: u64,
+    pub trades_dropped: u64,
+    pub checksums_corrupted: u64,
+    pub frames_stalled: u64,
+    pub disconnected: u64,
+    /// Readers that fell too far behind and were closed.
+    pub slow_readers: u64,
+}
+
+/// Answer to a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VenueFaultAnswer {
+    /// Connections open when the fault was given.
+    pub connections: usize,
+}
+
+/// Addresses a process listens on, by purpose.
+pub type Addresses = BTreeMap<String, SocketAddr>;
