@@ -14,10 +14,17 @@
 
 pub mod book;
 pub mod decimal;
+pub mod dial;
+pub mod feed;
 pub mod ids;
+pub mod intake;
 pub mod kraken;
 pub mod model;
+mod pace;
+pub mod rest;
 pub mod sequence;
+pub mod session;
+mod stream;
 pub mod venue;
 pub mod venue_time;
 

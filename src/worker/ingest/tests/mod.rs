@@ -3,6 +3,7 @@
 mod mutation;
 mod replay;
 mod samples;
+mod session;
 
 use super::model::{Side, Source, Symbol, Trade, VenueId};
 
