@@ -4,11 +4,13 @@
 //! `rev` is the log index that last changed the scope: an older one is ignored. Restrictive wants act
 //! at once; `Primary` only triggers a renewal, since authority comes from that answer alone.
 
+use crate::machine::Machine;
+use crate::plan::Step;
 use crate::position::Position;
 use crate::promotion::PromotionId;
 use crate::region::RegionName;
-use crate::scope::{Reign, ScopeId};
-use crate::session::WorkerAddresses;
+use crate::scope::{Phase, Reign, Reservation, Scope, ScopeId};
+use crate::session::{Session, SessionKey, WorkerAddresses};
 use crate::time::Millis;
 use crate::token::Token;
 use serde::{Deserialize, Serialize};
@@ -100,5 +102,117 @@ impl Want {
     /// Whether it takes something away and so acts at once.
     pub fn is_restrictive(&self) -> bool {
         !matches!(self, Self::Primary { .. })
+    }
+}
+
+/// What one session should be for each scope that its region keeps.
+pub fn for_session(machine: &Machine, key: &SessionKey) -> Vec<Directive> {
+    let Some(session) = machine.live_session(key) else { return Vec::new() };
+    machine
+        .scopes()
+        .values()
+        .filter(|scope| scope.policy.members.contains(&session.region))
+        .map(|scope| {
+            let reigns = scope.history.len().saturating_sub(REIGNS_SENT);
+            Directive {
+                scope: scope.id.clone(),
+                rev: scope.rev,
+                want: want(machine, scope, session),
+                reigns: scope.history[reigns..].to_vec(),
+                peers: peers(machine, scope, session),
+            }
+        })
+        .collect()
+}
+
+/// The other regions' sinks, live sessions first and only.
+fn peers(machine: &Machine, scope: &Scope, own: &Session) -> Vec<DirectivePeer> {
+    scope
+        .policy
+        .members
+        .iter()
+        .filter(|region| **region != own.region)
+        .filter_map(|region| {
+            let session = newest_session(machine, region)?;
+            Some(DirectivePeer {
+                region: region.clone(),
+                worker: session.key.worker.clone(),
+                addresses: session.addresses.clone(),
+            })
+        })
+        .collect()
+}
+
+fn newest_session<'a>(machine: &'a Machine, region: &RegionName) -> Option<&'a Session> {
+    machine
+        .sessions()
+        .values()
+        .filter(|s| s.region == *region && machine.live_session(&s.key).is_some())
+        .max_by_key(|s| (s.opened_at, s.key.boot))
+}
+
+fn want(machine: &Machine, scope: &Scope, session: &Session) -> Want {
+    let lease = machine.live_lease(&scope.id);
+    let own = lease.filter(|lease| lease.holder == session.key);
+    let serves_region =
+        newest_session(machine, &session.region).is_some_and(|newest| newest.key == session.key);
+    if own.is_none() && !serves_region {
+        return Want::Idle; // Another session of the region keeps the sink.
+    }
+    if let Some(lease) = own {
+        return as_holder(machine, scope, lease.token);
+    }
+    match &scope.reservation {
+        Some(reservation) => as_sink(machine, session, reservation),
+        None => follow(machine, scope),
+    }
+}
+
+/// The holder writes, drains, hands over, or, once a token above its own is out, lets go.
+fn as_holder(machine: &Machine, scope: &Scope, token: Token) -> Want {
+    let moving = scope.moving.and_then(|id| machine.promotions().get(&id));
+    if let Some(promotion) = moving.filter(|p| p.plan.steps.contains(&Step::Drain)) {
+        if let (Some(end), true) = (promotion.barrier, promotion.is_at(Step::Grant)) {
+            return Want::HandOver { promotion: promotion.id, token, end };
+        }
+        let run_out = machine.timing().map(|timing| timing.run_out()).unwrap_or_default();
+        return Want::Drain {
+            promotion: promotion.id,
+            token,
+            deadline: Step::Drain.deadline(run_out),
+        };
+    }
+    if scope.lease_is_doomed() {
+        return follow(machine, scope);
+    }
+    let start = scope.reign().map(|reign| reign.start).unwrap_or_default();
+    Want::Primary { token, start }
+}
+
+/// A sink while a token is reserved: sealed first, then, for the candidate, the tail.
+fn as_sink(machine: &Machine, session: &Session, reservation: &Reservation) -> Want {
+    let fetching = reservation.candidate == session.key
+        && reservation
+            .promotion
+            .and_then(|id| machine.promotions().get(&id))
+            .is_some_and(|p| p.is_at(Step::FetchTail));
+    if !fetching {
+        return Want::Seal { token: reservation.token };
+    }
+    let to = reservation.tail();
+    let from = reservation
+        .sealed
+        .iter()
+        .filter(|(region, end)| **end == to && **region != session.region)
+        .map(|(region, _)| region.clone())
+        .collect();
+    Want::FetchTail { token: reservation.token, to, from }
+}
+
+fn follow(machine: &Machine, scope: &Scope) -> Want {
+    let held = machine.live_lease(&scope.id).is_some() && scope.phase != Phase::Vacant;
+    Want::Replica {
+        upstream: held.then(|| scope.assigned.clone()),
+        token: scope.reign().map(|reign| reign.token).unwrap_or_default(),
     }
 }

@@ -1,15 +1,37 @@
 //! The replicated machine: entry in; answer, effects and changed records out.
+//!
+//! [`Machine::apply`] is the check: from replicated state alone it evaluates token, holder, expiry,
+//! people, pause, residency and the age of the reports it relies on. [`crate::decide`] may refuse
+//! more before a command is proposed, never allow more.
+//!
+//! What always holds:
+//!  1. the same machine and entry give the same machine, answer, effects and changed records;
+//!  2. a refused command changes nothing but time, the audit and the request table;
+//!  3. `changed` names exactly the records that differ.
+//!
+//! Deliberately absent: clocks, randomness, I/O, Raft's terms.
+//! Next: `machine/sessions.rs`, `machine/authority.rs`, `machine/promotions.rs`, `machine/upkeep.rs`.
+
+mod authority;
+mod promotions;
+mod sessions;
+mod upkeep;
+#[cfg(test)]
+mod world;
 
 use crate::audit::{AuditEntry, AuditHead};
-use crate::command::{Answer, Entry};
-use crate::config::Cluster;
+use crate::command::{Answer, Command, Entry, Outcome};
+use crate::config::{CLUSTER_VERSION, Cluster};
+use crate::people::{Actor, OperatorId, Role};
+use crate::position::Hash;
 use crate::promotion::{Promotion, PromotionId};
 use crate::record::{Clock, Record, RecordKey, Request, RequestKey, Review};
+use crate::refusal::Refusal;
 use crate::region::RegionName;
 use crate::report::RegionRecord;
 use crate::scope::{Scope, ScopeId};
 use crate::session::{Session, SessionKey};
-use crate::time::Stamp;
+use crate::time::{LogTime, Millis, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything the cluster has agreed on.
@@ -46,6 +68,57 @@ pub enum Effect {
     /// Tell people of a promotion: asked, approved, voided, ended.
     Notify(PromotionId),
 }
+
+/// One entry on its way through the machine.
+struct Turn<'a> {
+    index: u64,
+    at: Stamp,
+    actor: &'a Actor,
+    via: Option<u64>,
+    effects: Vec<Effect>,
+    changed: BTreeSet<RecordKey>,
+}
+
+impl Turn<'_> {
+    fn now(&self) -> LogTime {
+        self.at.log
+    }
+
+    fn touch(&mut self, key: RecordKey) {
+        self.changed.insert(key);
+    }
+
+    fn direct(&mut self, scope: &ScopeId) {
+        self.effects.push(Effect::Direct(scope.clone()));
+    }
+
+    fn notify(&mut self, promotion: PromotionId) {
+        self.effects.push(Effect::Notify(promotion));
+    }
+
+    /// The person behind the entry.
+    fn person(&self, needs: Role) -> Result<OperatorId, Refusal> {
+        match self.actor {
+            Actor::Person(id) => Ok(id.clone()),
+            other => Err(Refusal::NotAllowed { who: other.to_string(), role: needs }),
+        }
+    }
+
+    /// Only the leader's controller may do this.
+    fn controller_only(&self) -> Result<(), Refusal> {
+        match self.actor {
+            Actor::Controller => Ok(()),
+            other => Err(Refusal::NotAllowed { who: other.to_string(), role: Role::Admin }),
+        }
+    }
+}
+
+/// How long an idempotent request is remembered.
+pub const REQUEST_KEPT: Millis = Millis::mins(24 * 60);
+/// Requests remembered for one identity; the oldest goes first.
+pub const REQUESTS_EACH: usize = 1024;
+/// The same refusal of the same actor within this span is audited once.
+const REFUSAL_QUIET: Millis = Millis::secs(60);
 
 impl Machine {
     /// Time as of the last entry.
@@ -99,11 +172,217 @@ impl Machine {
     }
 
     /// Applies one committed entry. The same machine and entry give the same result on every node.
-    pub fn apply(&mut self, _index: u64, _entry: &Entry) -> Applied {
-        Applied {
-            answer: Ok(crate::command::Outcome::Done),
-            effects: vec![],
-            changed: BTreeSet::new(),
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
+        let log = self.clock.now.log.max(entry.stamp.log); // A new leader's clock may trail.
+        self.clock.now = Stamp { log, wall: entry.stamp.wall };
+        let mut turn = Turn {
+            index,
+            at: self.clock.now,
+            actor: &entry.actor,
+            via: entry.via,
+            effects: Vec::new(),
+            changed: BTreeSet::from([RecordKey::Clock]),
+        };
+        self.run_out(&mut turn);
+        let answer = match self.recall(entry) {
+            Some(earlier) => earlier,
+            None => {
+                let answer = self.dispatch(&mut turn, &entry.command);
+                if let Err(refusal) = &answer {
+                    self.audit_refusal(&mut turn, &entry.command, refusal);
+                }
+                self.remember(&mut turn, entry, &answer);
+                answer
+            }
+        };
+        Applied { answer, effects: turn.effects, changed: turn.changed }
+    }
+
+    fn dispatch(&mut self, turn: &mut Turn, command: &Command) -> Answer {
+        if let Command::Found(found) = command {
+            return self.found(turn, found);
+        }
+        if self.cluster.is_none() {
+            return Err(Refusal::NotFounded);
+        }
+        match command {
+            Command::Found(found) => self.found(turn, found),
+            Command::OpenSession(open) => self.open_session(turn, open),
+            Command::Renew(renew) => self.renew(turn, renew),
+            Command::EndSession(end) => self.end_session(turn, end),
+            Command::Reserve(reserve) => self.reserve(turn, reserve),
+            Command::Grant(grant) => self.grant(turn, grant),
+            Command::Release(release) => self.release(turn, release),
+            Command::Handover(handover) => self.handover(turn, handover),
+            Command::RequestPromotion(request) => self.request_promotion(turn, request),
+            Command::Approve(approve) => self.approve(turn, approve),
+            Command::Deny(deny) => self.deny(turn, deny),
+            Command::Cancel(cancel) => self.cancel(turn, cancel),
+            Command::StepStarted(step) => self.step_started(turn, step),
+            Command::StepDone(step) => self.step_done(turn, step),
+            Command::StepFailed(step) => self.step_failed(turn, step),
+            Command::Rollback(rollback) => self.rollback(turn, rollback),
+            Command::Report(report) => self.report(turn, report),
+            Command::SetLink(link) => self.set_link(turn, link),
+            Command::Pause(pause) => self.pause(turn, pause),
+            Command::Unpause(unpause) => self.unpause(turn, unpause),
+            Command::OpenReview(review) => self.open_review(turn, review),
+            Command::DecideReview(review) => self.decide_review(turn, review),
+            Command::SetClusterVersion(version) => self.set_cluster_version(turn, version.version),
+            Command::Tick => {
+                self.tick(turn);
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn found(&mut self, turn: &mut Turn, found: &crate::command::Found) -> Answer {
+        if let Some(cluster) = &self.cluster {
+            return Err(Refusal::AlreadyFounded { id: cluster.id });
+        }
+        let config = found.config.clone();
+        for (id, policy) in &config.scopes {
+            let scope = Scope::new(id.clone(), policy.clone(), turn.now(), turn.index);
+            turn.touch(RecordKey::Scope(id.clone()));
+            self.scopes.insert(id.clone(), scope);
+        }
+        for name in config.regions.keys() {
+            let record = RegionRecord {
+                name: name.clone(),
+                link: Default::default(),
+                report: Default::default(),
+                reported_at: None,
+            };
+            turn.touch(RecordKey::Region(name.clone()));
+            self.regions.insert(name.clone(), record);
+        }
+        let detail = format!("{} with {} regions", config.name, config.regions.len());
+        self.cluster =
+            Some(Cluster { id: found.id, version: CLUSTER_VERSION, incarnation: 0, config });
+        self.clock.next_promotion = 1;
+        self.clock.next_review = 1;
+        turn.touch(RecordKey::Cluster);
+        self.note(turn, "found", &found.id.to_string(), &detail);
+        Ok(Outcome::Done)
+    }
+
+    /// Writes an audit entry.
+    fn note(&mut self, turn: &mut Turn, action: &str, subject: &str, detail: &str) {
+        let entry = self.audit_head.append(AuditEntry {
+            seq: 0,
+            index: turn.index,
+            at: turn.at,
+            actor: turn.actor.clone(),
+            via: turn.via,
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail: detail.to_owned(),
+            hash: Hash::ZERO,
+        });
+        turn.touch(RecordKey::AuditHead);
+        turn.touch(RecordKey::Audit(entry.seq));
+        let oldest_kept = entry.seq.saturating_sub(crate::audit::KEPT) + 1;
+        self.audit.insert(entry.seq, entry);
+        while let Some((&oldest, _)) = self.audit.first_key_value() {
+            if oldest >= oldest_kept {
+                break;
+            }
+            self.audit.remove(&oldest);
+            turn.touch(RecordKey::Audit(oldest));
+        }
+    }
+
+    /// Refusals of people and workers are audited, the same one once a minute.
+    fn audit_refusal(&mut self, turn: &mut Turn, command: &Command, refusal: &Refusal) {
+        let subject = match command {
+            Command::RequestPromotion(request) => request.scope.to_string(),
+            Command::Approve(approve) => approve.promotion.to_string(),
+            Command::Deny(deny) => deny.promotion.to_string(),
+            Command::Cancel(cancel) => cancel.promotion.to_string(),
+            Command::Pause(pause) => pause.scope.to_string(),
+            Command::Unpause(unpause) => unpause.scope.to_string(),
+            Command::Handover(handover) => handover.promotion.to_string(),
+            Command::Release(release) => release.scope.to_string(),
+            _ => return,
+        };
+        let detail = format!("{}: {refusal}", refusal.kind());
+        let said = self.audit.values().rev().take(32).any(|entry| {
+            entry.action == "refused"
+                && entry.subject == subject
+                && entry.actor == *turn.actor
+                && entry.detail == detail
+                && turn.now().since(entry.at.log) < REFUSAL_QUIET
+        });
+        if !said {
+            self.note(turn, "refused", &subject, &detail);
+        }
+    }
+
+    /// What the same request did before; a different one under the same key is refused.
+    fn recall(&self, entry: &Entry) -> Option<Answer> {
+        let key = entry.request.as_ref()?;
+        let earlier = self.requests.get(key)?;
+        let same = earlier.command == command_hash(&entry.command);
+        Some(match same {
+            true => earlier.answer.clone(),
+            false => Err(Refusal::KeyReused { key: key.key.clone() }),
+        })
+    }
+
+    fn remember(&mut self, turn: &mut Turn, entry: &Entry, answer: &Answer) {
+        let Some(key) = &entry.request else { return };
+        let each = self.requests.values().filter(|r| r.key.identity == key.identity);
+        if each.clone().count() >= REQUESTS_EACH {
+            let oldest = each.min_by_key(|r| (r.at.log, r.index)).map(|r| r.key.clone());
+            if let Some(oldest) = oldest {
+                self.requests.remove(&oldest);
+                turn.touch(RecordKey::Request(oldest));
+            }
+        }
+        turn.touch(RecordKey::Request(key.clone()));
+        self.requests.insert(
+            key.clone(),
+            Request {
+                key: key.clone(),
+                command: command_hash(&entry.command),
+                index: turn.index,
+                at: turn.at,
+                answer: answer.clone(),
+            },
+        );
+    }
+
+    /// The scope, or a refusal that lists what there is.
+    fn scope(&self, id: &ScopeId) -> Result<&Scope, Refusal> {
+        self.scopes.get(id).ok_or_else(|| {
+            let known: Vec<String> = self.scopes.keys().map(ToString::to_string).collect();
+            Refusal::NoScope { scope: id.clone(), known: known.join(", ") }
+        })
+    }
+
+    /// Changes a scope and says so to workers.
+    fn change_scope(&mut self, turn: &mut Turn, id: &ScopeId, change: impl FnOnce(&mut Scope)) {
+        if let Some(scope) = self.scopes.get_mut(id) {
+            let phase = scope.phase.clone();
+            change(scope);
+            if scope.phase != phase {
+                scope.phase_since = turn.now();
+            }
+            scope.rev = turn.index;
+            turn.touch(RecordKey::Scope(id.clone()));
+            turn.direct(id);
+        }
+    }
+
+    fn change_promotion(
+        &mut self,
+        turn: &mut Turn,
+        id: PromotionId,
+        change: impl FnOnce(&mut Promotion),
+    ) {
+        if let Some(promotion) = self.promotions.get_mut(&id) {
+            change(promotion);
+            turn.touch(RecordKey::Promotion(id));
         }
     }
 
@@ -153,4 +432,9 @@ impl Machine {
             Record::Audit(entry) => drop(self.audit.insert(entry.seq, entry)),
         }
     }
+}
+
+/// Tells one command from another under the same idempotency key.
+fn command_hash(command: &Command) -> Hash {
+    Hash::of(format!("{command:?}").as_bytes())
 }

@@ -344,6 +344,11 @@ impl Promotion {
         self.start.is_some()
     }
 
+    /// Whether a person ended it before it ran.
+    pub fn ended_by_a_person(&self) -> bool {
+        matches!(&self.state, State::Ended(Outcome::Denied { .. } | Outcome::Cancelled { .. }))
+    }
+
     /// The record of a step, if the plan has it.
     pub fn step(&self, step: Step) -> Option<&StepRecord> {
         self.steps.iter().find(|record| record.step == step)

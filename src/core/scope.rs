@@ -345,6 +345,8 @@ pub struct Scope {
     pub kept_until: Option<LogTime>,
     /// The last known end of the last holder's chain, from a committed report.
     pub last_known: Option<KnownEnd>,
+    /// Log index that last changed what workers should be for it: the `rev` of its directives.
+    pub rev: u64,
 }
 
 /// Reigns kept in the record; older ones stand in the audit.
@@ -368,6 +370,34 @@ pub struct KnownEnd {
 }
 
 impl Scope {
+    /// A scope as configured, before anyone held it.
+    pub fn new(id: ScopeId, policy: ScopePolicy, now: LogTime, index: u64) -> Self {
+        Self {
+            id,
+            mode: policy.mode,
+            phase: Phase::Vacant,
+            phase_since: now,
+            assigned: policy.primary.clone(),
+            assignment_version: 1,
+            lease: None,
+            highest: Token::NONE,
+            history: Vec::new(),
+            reservation: None,
+            moving: None,
+            pause: None,
+            regrants: Vec::new(),
+            kept_until: None,
+            last_known: None,
+            rev: index,
+            policy,
+        }
+    }
+
+    /// Whether a token above the lease's is out: the lease will not be extended any more.
+    pub fn lease_is_doomed(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.token < self.highest)
+    }
+
     /// The reign that is on, or was last.
     pub fn reign(&self) -> Option<&Reign> {
         self.history.last()

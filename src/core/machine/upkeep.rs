@@ -1,0 +1,221 @@
+//! Upkeep: reports, links, pauses, reviews, versions, and what a tick brings to an end.
+
+use super::{Machine, REQUEST_KEPT, Turn};
+use crate::command::{
+    Answer, DecideReview, OpenReview, Outcome, PauseScope, Report, SetLink, Unpause,
+};
+use crate::config::CLUSTER_VERSION;
+use crate::lease;
+use crate::people::{Actor, Role};
+use crate::promotion::{self, PromotionId, State};
+use crate::record::{RecordKey, RequestKey, Review};
+use crate::refusal::Refusal;
+use crate::region::Link;
+use crate::scope::{PAUSE_MAX, Pause, ScopeId};
+use crate::session::SessionKey;
+use crate::time::Millis;
+
+/// Ended promotions kept in the machine; older ones stand in the audit.
+const PROMOTIONS_KEPT: usize = 1000;
+
+impl Machine {
+    pub(super) fn report(&mut self, turn: &mut Turn, report: &Report) -> Answer {
+        let own = match turn.actor {
+            Actor::Node(id) => self
+                .cluster
+                .as_ref()
+                .and_then(|cluster| cluster.config.region_of(*id))
+                .is_some_and(|region| *region == report.region),
+            _ => false,
+        };
+        if !own {
+            return Err(Refusal::NotAllowed { who: turn.actor.to_string(), role: Role::Admin });
+        }
+        let Some(record) = self.regions.get_mut(&report.region) else {
+            return Err(unknown_region(&report.region.0));
+        };
+        record.report = report.report.clone();
+        record.reported_at = Some(turn.now());
+        turn.touch(RecordKey::Region(report.region.clone()));
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_link(&mut self, turn: &mut Turn, set: &SetLink) -> Answer {
+        turn.controller_only()?;
+        let Some(record) = self.regions.get_mut(&set.region) else {
+            return Err(unknown_region(&set.region.0));
+        };
+        let before = record.link;
+        record.link = set.link;
+        turn.touch(RecordKey::Region(set.region.clone()));
+        if std::mem::discriminant(&before) != std::mem::discriminant(&set.link) {
+            let word = match set.link {
+                Link::Connected => "connected",
+                Link::Isolated { .. } => "isolated",
+                Link::Reconciling { .. } => "reconciling",
+            };
+            self.note(turn, "link", set.region.as_str(), word);
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn pause(&mut self, turn: &mut Turn, pause: &PauseScope) -> Answer {
+        let owner = turn.person(Role::Operator)?;
+        self.scope(&pause.scope)?;
+        self.allowed(&owner, Role::Operator, &pause.scope, None)?;
+        if pause.reason.trim().is_empty() {
+            return Err(Refusal::ReasonMissing { what: "a pause".to_owned() });
+        }
+        if pause.span == Millis::ZERO || pause.span > PAUSE_MAX {
+            return Err(Refusal::Invalid {
+                what: "the pause's length".to_owned(),
+                why: format!("{} is not between 1 ms and {PAUSE_MAX}", pause.span),
+            });
+        }
+        let record = Pause {
+            owner: owner.to_string(),
+            reason: pause.reason.clone(),
+            at: turn.at,
+            until_log: turn.now() + pause.span,
+            until_wall: turn.at.wall + pause.span,
+        };
+        let detail = format!("for {}: {}", pause.span, pause.reason);
+        self.change_scope(turn, &pause.scope, |scope| scope.pause = Some(record));
+        self.note(turn, "pause", &pause.scope.to_string(), &detail);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn unpause(&mut self, turn: &mut Turn, unpause: &Unpause) -> Answer {
+        let who = turn.person(Role::Operator)?;
+        let scope = self.scope(&unpause.scope)?;
+        self.allowed(&who, Role::Operator, &unpause.scope, None)?;
+        if scope.pause.is_none() {
+            return Err(Refusal::Invalid {
+                what: unpause.scope.to_string(),
+                why: "is not paused".to_owned(),
+            });
+        }
+        self.change_scope(turn, &unpause.scope, |scope| scope.pause = None);
+        self.note(turn, "resume", &unpause.scope.to_string(), "pause ended by hand");
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn open_review(&mut self, turn: &mut Turn, open: &OpenReview) -> Answer {
+        if !matches!(turn.actor, Actor::Worker(_) | Actor::Controller) {
+            return Err(Refusal::NotAllowed { who: turn.actor.to_string(), role: Role::Admin });
+        }
+        self.scope(&open.scope)?;
+        let id = self.clock.next_review;
+        self.clock.next_review += 1;
+        let review = Review {
+            id,
+            scope: open.scope.clone(),
+            what: open.what.clone(),
+            at: turn.at,
+            decided: None,
+        };
+        turn.touch(RecordKey::Review(id));
+        self.reviews.insert(id, review);
+        self.note(turn, "review", &open.scope.to_string(), &open.what);
+        Ok(Outcome::Review { id })
+    }
+
+    pub(super) fn decide_review(&mut self, turn: &mut Turn, decide: &DecideReview) -> Answer {
+        let who = turn.person(Role::Approver)?;
+        let invalid = |why: &str| Refusal::Invalid {
+            what: format!("review {}", decide.review),
+            why: why.to_owned(),
+        };
+        let Some(review) = self.reviews.get(&decide.review) else {
+            return Err(invalid("does not exist"));
+        };
+        self.allowed(&who, Role::Approver, &review.scope.clone(), None)?;
+        if review.decided.is_some() {
+            return Err(invalid("was decided before"));
+        }
+        let at = turn.at;
+        if let Some(review) = self.reviews.get_mut(&decide.review) {
+            review.decided = Some((who, decide.decision.clone(), at));
+            turn.touch(RecordKey::Review(decide.review));
+        }
+        self.note(turn, "review_decided", &decide.review.to_string(), &decide.decision);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_cluster_version(&mut self, turn: &mut Turn, version: u32) -> Answer {
+        let has = self.cluster.as_ref().map_or(0, |cluster| cluster.version);
+        if version > CLUSTER_VERSION || version <= has {
+            return Err(Refusal::Version { needs: version, has });
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.version = version;
+            turn.touch(RecordKey::Cluster);
+        }
+        self.note(turn, "cluster_version", &version.to_string(), &format!("was {has}"));
+        Ok(Outcome::Done)
+    }
+
+    /// What time alone brings to an end. Leases are not among it: they run out before every entry.
+    pub(super) fn tick(&mut self, turn: &mut Turn) {
+        let now = turn.at;
+        let expired: Vec<PromotionId> = self
+            .promotions
+            .values()
+            .filter(|p| p.state == State::Waiting)
+            .filter(|p| now.log >= p.expires_log || now.wall >= p.expires_wall)
+            .map(|p| p.id)
+            .collect();
+        for id in expired {
+            self.end_promotion(turn, id, promotion::Outcome::Expired);
+        }
+        let rested: Vec<ScopeId> = self
+            .scopes
+            .values()
+            .filter(|scope| scope.pause.as_ref().is_some_and(|pause| pause.is_over(now)))
+            .map(|scope| scope.id.clone())
+            .collect();
+        for id in rested {
+            self.change_scope(turn, &id, |scope| scope.pause = None);
+            self.note(turn, "resume", &id.to_string(), "pause ran out");
+        }
+        self.forget(turn);
+    }
+
+    /// Drops what nobody can use any more.
+    fn forget(&mut self, turn: &mut Turn) {
+        let Some(timing) = self.timing().copied() else { return };
+        let now = turn.now();
+        let held = |key: &SessionKey| {
+            self.scopes.values().any(|s| s.lease.as_ref().is_some_and(|l| l.holder == *key))
+        };
+        let gone: Vec<SessionKey> = self
+            .sessions
+            .values()
+            .filter(|s| now >= lease::session_expires(s, &timing) && !held(&s.key))
+            .map(|s| s.key.clone())
+            .collect();
+        for key in gone {
+            self.sessions.remove(&key);
+            turn.touch(RecordKey::Session(key));
+        }
+        let stale: Vec<RequestKey> = self
+            .requests
+            .values()
+            .filter(|request| now.since(request.at.log) >= REQUEST_KEPT)
+            .map(|request| request.key.clone())
+            .collect();
+        for key in stale {
+            self.requests.remove(&key);
+            turn.touch(RecordKey::Request(key));
+        }
+        while self.promotions.len() > PROMOTIONS_KEPT {
+            let Some((&id, _)) = self.promotions.iter().find(|(_, p)| !p.is_open()) else { break };
+            self.promotions.remove(&id);
+            turn.touch(RecordKey::Promotion(id));
+        }
+    }
+}
+
+fn unknown_region(name: &str) -> Refusal {
+    Refusal::Invalid { what: format!("region {name}"), why: "is not configured".to_owned() }
+}
