@@ -8,3 +8,4 @@
 pub mod http;
 pub mod protocol;
 pub mod venue;
+pub mod wan;

@@ -93,3 +93,69 @@ pub struct VenueFaultAnswer {
 
 /// Addresses a process listens on, by purpose.
 pub type Addresses = BTreeMap<String, SocketAddr>;
+
+/// Which bytes a cut stops, seen from `a`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    #[default]
+    Both,
+    AToB,
+    BToA,
+}
+
+/// What may be done to the links. A region left out means every other one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LinkAct {
+    Cut {
+        a: String,
+        b: Option<String>,
+        #[serde(default)]
+        direction: Direction,
+    },
+    Heal {
+        a: Option<String>,
+        b: Option<String>,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// Half of the round trip each way.
+    Delay { a: String, b: Option<String>, rtt_us: u64 },
+}
+
+/// Ids of the links that an act changed; none when they were so already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinksChanged {
+    pub changed: Vec<String>,
+}
+
+/// One direction between two regions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// `us-east-1>eu-west-1`
+    pub id: String,
+    pub from: String,
+    pub to: String,
+    pub delay_us: u64,
+    pub bandwidth_bytes_per_second: Option<u64>,
+    pub cut: bool,
+    pub cuts: u64,
+    /// Time cut in all, the present cut included.
+    pub cut_ms: u64,
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// Bytes under way or held by a cut.
+    pub held_bytes: u64,
+    /// Open connections made in this direction.
+    pub connections: u64,
+    pub routes: Vec<RouteStatus>,
+}
+
+/// Where `from` connects to reach a service in `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    pub purpose: String,
+    pub listen: SocketAddr,
+    pub target: SocketAddr,
+}
