@@ -4,8 +4,10 @@
 //! cannot tell them apart. Nothing outside this crate reads a clock, opens a file or draws a
 //! random number by itself.
 
+pub mod backoff;
 pub mod clock;
 pub mod disk;
+pub mod framed;
 pub mod https;
 pub mod identity;
 pub mod listener;
@@ -15,6 +17,7 @@ pub mod pki;
 pub mod random;
 pub mod segments;
 pub mod settings;
+pub mod shutdown;
 pub mod spawn;
 pub mod tls;
 

@@ -1,0 +1,277 @@
+//! The calling side: a connection to each peer, made again whenever it is lost.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backoff::Backoff;
+use crate::net::{CallError, Duplex, Peers};
+use crate::random::Random;
+use crate::spawn::Spawn;
+use crate::tls::{ClientTls, Expect, Protocol, TlsStore, error_chain, refused_by_peer};
+
+use super::Timing;
+use super::mux::{Mux, Role};
+use super::wire::{FrameReader, Type};
+
+/// Where a peer is, and which identity must answer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `host:port`.
+    pub addr: String,
+    pub region: Option<String>,
+    pub id: Option<String>,
+}
+
+impl Target {
+    /// Whoever fits the expectation that all peers share.
+    pub fn at(addr: impl Into<String>) -> Self {
+        Self { addr: addr.into(), region: None, id: None }
+    }
+
+    /// Exactly this one.
+    pub fn named(addr: impl Into<String>, region: &str, id: &str) -> Self {
+        Self { addr: addr.into(), region: Some(region.into()), id: Some(id.into()) }
+    }
+}
+
+/// How a peer's connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    pub addr: String,
+    pub connected: bool,
+    /// The last ping's; `None` while not connected.
+    pub rtt: Option<Duration>,
+    /// Why there is no connection.
+    pub cause: Option<String>,
+}
+
+/// The peers we call. Dropping it closes the connections.
+pub struct FramedPeers {
+    tls: Arc<TlsStore>,
+    expect: Expect,
+    timing: Timing,
+    spawn: Arc<dyn Spawn>,
+    random: Arc<dyn Random>,
+    slots: Mutex<BTreeMap<u64, Slot>>,
+}
+
+struct Slot {
+    target: Target,
+    state: watch::Receiver<State>,
+    stop: CancellationToken,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[derive(Clone)]
+enum State {
+    /// For the first time, or after losing a connection that was good: worth waiting for.
+    Connecting,
+    Connected(Arc<Mux>),
+    /// The last attempt failed; the next is being made or waited for. Calls fail at once.
+    Down(String),
+}
+
+impl FramedPeers {
+    pub fn new(
+        tls: &Arc<TlsStore>,
+        expect: Expect,
+        peers: BTreeMap<u64, Target>,
+        timing: Timing,
+        spawn: Arc<dyn Spawn>,
+        random: Arc<dyn Random>,
+    ) -> Arc<Self> {
+        let made = Arc::new(Self {
+            tls: Arc::clone(tls),
+            expect,
+            timing,
+            spawn,
+            random,
+            slots: Mutex::default(),
+        });
+        for (number, target) in peers {
+            made.set_peer(number, Some(target));
+        }
+        made
+    }
+
+    /// Adds, moves or (with `None`) forgets a peer. A peer that stays where it was keeps its
+    /// connection.
+    pub fn set_peer(&self, number: u64, target: Option<Target>) {
+        let mut slots = self.slots();
+        let Some(target) = target else {
+            slots.remove(&number);
+            return;
+        };
+        if slots.get(&number).is_some_and(|slot| slot.target == target) {
+            return;
+        }
+        let mut expect = self.expect.clone();
+        expect.region = target.region.clone().or(expect.region);
+        expect.id = target.id.clone().or(expect.id);
+        let (state_tx, state) = watch::channel(State::Connecting);
+        let stop = CancellationToken::new();
+        let connector = Connector {
+            number,
+            addr: target.addr.clone(),
+            tls: self.tls.client(expect, Protocol::Framed),
+            timing: self.timing,
+            spawn: Arc::clone(&self.spawn),
+            state: state_tx,
+            stop: stop.clone(),
+        };
+        let (first, most) = self.timing.retry;
+        let backoff = Backoff::new(first, most, Arc::clone(&self.random));
+        self.spawn.spawn("framed-connect", Box::pin(connector.run(backoff)));
+        slots.insert(number, Slot { target, state, stop });
+    }
+
+    pub fn status(&self) -> BTreeMap<u64, PeerStatus> {
+        let slots = self.slots();
+        slots
+            .iter()
+            .map(|(number, slot)| {
+                let (connected, rtt, cause) = match &*slot.state.borrow() {
+                    State::Connected(mux) => (true, mux.rtt(), None),
+                    State::Connecting => (false, None, Some("connecting".to_owned())),
+                    State::Down(cause) => (false, None, Some(cause.clone())),
+                };
+                let addr = slot.target.addr.clone();
+                (*number, PeerStatus { addr, connected, rtt, cause })
+            })
+            .collect()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<u64, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connected(&self, to: u64, deadline: Instant) -> Result<Arc<Mux>, CallError> {
+        let state = self.slots().get(&to).map(|slot| slot.state.clone());
+        let mut state = state.ok_or(CallError::Unreachable)?;
+        let settled = state.wait_for(|state| !matches!(state, State::Connecting));
+        match timeout_at(deadline, settled).await {
+            Ok(Ok(state)) => match &*state {
+                State::Connected(mux) => Ok(Arc::clone(mux)),
+                State::Connecting | State::Down(_) => Err(CallError::Unreachable),
+            },
+            // Not in time, or the peer was forgotten meanwhile.
+            Ok(Err(_)) | Err(_) => Err(CallError::Unreachable),
+        }
+    }
+}
+
+#[async_trait]
+impl Peers for FramedPeers {
+    async fn call(
+        &self,
+        to: u64,
+        kind: u8,
+        body: Bytes,
+        ttl: Duration,
+    ) -> Result<Bytes, CallError> {
+        let deadline = Instant::now() + ttl;
+        self.connected(to, deadline).await?.call(kind, body, deadline).await
+    }
+
+    async fn stream(&self, to: u64, kind: u8) -> Result<Duplex, CallError> {
+        let deadline = Instant::now() + self.timing.dial;
+        self.connected(to, deadline).await?.open(kind).await
+    }
+}
+
+/// Keeps one peer connected.
+struct Connector {
+    number: u64,
+    addr: String,
+    tls: ClientTls,
+    timing: Timing,
+    spawn: Arc<dyn Spawn>,
+    state: watch::Sender<State>,
+    stop: CancellationToken,
+}
+
+impl Connector {
+    async fn run(self, mut backoff: Backoff) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = self.keep_connected(&mut backoff) => {}
+            () = stop.cancelled() => {
+                if let State::Connected(mux) = &*self.state.borrow() {
+                    mux.close("no longer a peer".to_owned());
+                }
+            }
+        }
+    }
+
+    async fn keep_connected(&self, backoff: &mut Backoff) {
+        let (number, addr) = (self.number, &self.addr);
+        loop {
+            match self.connect().await {
+                Ok(mux) => {
+                    let since = Instant::now();
+                    info!(peer = number, addr, "peer connected");
+                    self.state.send_replace(State::Connected(Arc::clone(&mux)));
+                    tokio::select! {
+                        () = mux.closed.cancelled() => {
+                            warn!(peer = number, addr, why = mux.why(), "peer lost");
+                        }
+                        // What is under way there is still answered.
+                        () = mux.retired.cancelled() => info!(peer = number, addr, "peer drains"),
+                    }
+                    self.state.send_replace(State::Connecting);
+                    // One that dies young is no success: do not spin.
+                    if since.elapsed() > self.timing.retry.1 {
+                        backoff.reset();
+                    } else {
+                        tokio::time::sleep(backoff.next_wait()).await;
+                    }
+                }
+                Err(cause) => {
+                    let known = matches!(&*self.state.borrow(), State::Down(old) if *old == cause);
+                    if !known {
+                        warn!(peer = number, addr, cause, "peer unreachable");
+                        self.state.send_replace(State::Down(cause));
+                    }
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Arc<Mux>, String> {
+        let within = self.timing.dial;
+        let deadline = Instant::now() + within;
+        let io = self.tls.dial(&self.addr, within).await.map_err(|e| error_chain(&e))?;
+        let (read, write) = tokio::io::split(io);
+        let mut reader = FrameReader::new(read);
+        match timeout_at(deadline, reader.next()).await {
+            Ok(Ok(Some(frame))) if frame.typ == Type::Hello => {}
+            Ok(Ok(Some(_))) => return Err(format!("{} does not say hello", self.addr)),
+            Ok(Ok(None)) => return Err(format!("{} closed without a word", self.addr)),
+            Ok(Err(error)) => {
+                return Err(refused_by_peer(&error).unwrap_or_else(|| error.to_string()));
+            }
+            Err(_) => {
+                return Err(format!(
+                    "no hello from {} within {} ms",
+                    self.addr,
+                    within.as_millis()
+                ));
+            }
+        }
+        Ok(Mux::start(reader, write, Role::Client, self.timing, &self.spawn))
+    }
+}
