@@ -1,0 +1,32 @@
+//! `deny`: no, and why.
+
+use super::follow;
+use crate::Ended;
+use crate::client::transport::Method;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::render::promotion as render;
+use clap::Args;
+use cryptorun_core::promotion::PromotionId;
+use cryptorun_core::wire::WordRequest;
+use std::str::FromStr;
+
+#[derive(Clone, Debug, Args)]
+pub struct Deny {
+    /// Which, as P-7
+    #[arg(value_parser = PromotionId::from_str)]
+    id: PromotionId,
+    /// Why; asked for on a terminal
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+pub async fn run(args: Deny, context: &mut Context) -> Ended {
+    let id = args.id;
+    let reason = Some(super::reason_needed(args.reason, &format!("denying {id}"), context)?);
+    let path = format!("/v1/promotions/{id}/deny");
+    let accepted = context.client.change(Method::Post, &path, &WordRequest { reason }).await?;
+    let status = follow::fetch(id, Some(accepted.index), context).await?;
+    context.show(&status, |status, _| format!("{}\n", render::state(&status.promotion)))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,8 @@
+//! The command line as its users meet it: words in; stdout, stderr and an exit code out.
+
+mod client;
+mod fixtures;
+mod grammar;
+mod promotions;
+mod rendering;
+mod world;

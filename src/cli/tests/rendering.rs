@@ -1,0 +1,303 @@
+//! Answers as they are drawn.
+
+use super::fixtures::{self, done, dry_run, explanation, lost, promotion, shown, status};
+use super::world::{Cluster, Ran, run, run_on};
+use crate::exit::Exit;
+use crate::screen::Facts;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use cryptorun_core::position::Hash;
+use cryptorun_core::promotion::{Kind, PromotionId};
+use cryptorun_core::time::WallTime;
+use cryptorun_core::wire::{RegionStatus, SimulatedMoment, Simulation, Status};
+use insta::assert_snapshot;
+
+fn says(status: Status) -> Cluster {
+    let regions = || {
+        cryptorun_core::region::SHIPPED_ALIASES.map(|(name, aliases)| RegionStatus {
+            region: name.into(),
+            aliases: aliases.iter().map(|a| a.to_string()).collect(),
+            link: Default::default(),
+            health: 1000,
+            inputs: Default::default(),
+            report: None,
+            reported: None,
+        })
+    };
+    Cluster::of(
+        Router::new()
+            .route("/v1/status", get(async move || Json(status)))
+            .route("/v1/regions", get(async move || Json(regions()))),
+    )
+}
+
+async fn out(cluster: &Cluster, line: &str) -> String {
+    let ran = run(cluster, line).await;
+    assert_eq!((ran.exit, ran.err.as_str()), (Exit::Done, ""), "{line}: {}", ran.out);
+    ran.out
+}
+
+#[tokio::test]
+async fn status_tells_the_truth_in_two_lines() {
+    assert_snapshot!(out(&says(status()), "cryptorun replication status").await, @r"
+    demo · leader us-east-1 · term 4 · index 10733 · 3/3 voters · read 2026-01-02T14:02:31Z, 0.1 s old, via us-east-1
+    all within target · YOU: nothing to do
+
+    SCOPE        MODE     PHASE   HOLDER     EPOCH  LEASE  eu-west-1  us-east-1  us-west-2  NEXT
+    warm/eu      approve  active  eu-west-1  3      8.1 s  primary    –          –          cannot move: data stays in eu-west-1
+    warm/global  approve  active  us-east-1  3      8.1 s  8.0 s ok   primary    8.0 s ok   eu-west-1 ready · us-west-2 ready
+    ");
+}
+
+#[tokio::test]
+async fn status_of_one_region_shows_age_behind_and_state() {
+    let line = "cryptorun replication status --tier warm --region us-east-1";
+    let text = out(&says(status()), line).await;
+    assert_snapshot!(text, @r"
+    demo · leader us-east-1 · term 4 · index 10733 · 3/3 voters · read 2026-01-02T14:02:31Z, 0.1 s old, via us-east-1
+    all within target · YOU: nothing to do
+
+    SCOPE        REGION     ROLE     STATE  AGE    BEHIND  POSITION  REPORTED   FENCED  MODE     PHASE   HOLDER     EPOCH  LEASE
+    warm/global  us-east-1  primary  ok     8.0 s  0       812       1.2 s ago  0       approve  active  us-east-1  3      8.1 s
+    ");
+    let alias = "cryptorun replication status --tier warm --region us-east";
+    assert_eq!(out(&says(status()), alias).await, text);
+}
+
+#[tokio::test]
+async fn status_at_three_in_the_morning() {
+    assert_snapshot!(out(&says(lost()), "cryptorun replication status").await, @r"
+    demo · leader us-east-1 · term 4 · index 10733 · 3/3 voters · read 2026-01-02T14:02:31Z, 0.1 s old, via us-east-1
+    LOST us-east-1 since 2026-01-02T13:59:31Z (180 s; us-west-2 and eu-west-1 agree; no data of it) · YOU: P-2 waits for 1 more person
+    link_cut eu-west-1 ⇹ us-east-1 since 2026-01-02T14:02:11Z (20 s), relayed via us-west-2
+    warm/global is vacant; warm/global in us-east-1 190 s CRIT
+
+    SCOPE        MODE     PHASE   HOLDER     EPOCH  LEASE  eu-west-1  us-east-1     us-west-2  NEXT
+    warm/eu      approve  active  eu-west-1  3      8.1 s  primary    –             –          cannot move: data stays in eu-west-1
+    warm/global  approve  vacant  –          3      –      8.0 s ok   primary CRIT  8.0 s ok   eu-west-1: behind is unknown, needs < 90 s · us-west-2 ready
+
+    unsealed warm/global: us-east-1, sealed on first contact
+    fork warm-global-0.3-us-east-1 of 14 rows kept in us-east-1
+    open: P-2
+    ");
+    let checked = run(&says(lost()), "cryptorun replication status --check").await;
+    assert_eq!(checked.exit, Exit::CheckFailed);
+    let well = run(&says(status()), "cryptorun replication status --check").await;
+    assert_eq!(well.exit, Exit::Done);
+}
+
+#[tokio::test]
+async fn a_misspelt_region_lists_what_is_known() {
+    let ran = run(&says(status()), "cryptorun replication status --region us-est").await;
+    assert_eq!(
+        ran,
+        Ran {
+            exit: Exit::Usage,
+            out: String::new(),
+            err: "error: no region 'us-est'; known: eu-west-1 (eu-west, eu-central), us-east-1 \
+              (us-east), us-west-2 (us-west). Did you mean us-east?\n"
+                .to_owned(),
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_narrow_terminal_shortens_sentences_and_then_stacks() {
+    let on = async |width| {
+        let facts = Facts { width: Some(width), ..Facts::default() };
+        run_on(&says(status()), "cryptorun replication status --tier warm", facts, "").await.out
+    };
+    let narrow = on(106).await;
+    assert!(narrow.lines().skip(3).all(|line| line.chars().count() <= 106), "{narrow}");
+    assert_snapshot!(narrow, @r"
+    demo · leader us-east-1 · term 4 · index 10733 · 3/3 voters · read 2026-01-02T14:02:31Z, 0.1 s old, via us-east-1
+    all within target · YOU: nothing to do
+
+    SCOPE        MODE     PHASE   HOLDER     EPOCH  LEASE  eu-west-1  us-east-1  us-west-2  NEXT
+    warm/eu      approve  active  eu-west-1  3      8.1 s  primary    –          –          cannot move: data…
+    warm/global  approve  active  us-east-1  3      8.1 s  8.0 s ok   primary    8.0 s ok   eu-west-1 ready ·…
+    ");
+    assert_snapshot!(on(60).await, @r"
+    demo · leader us-east-1 · term 4 · index 10733 · 3/3 voters · read 2026-01-02T14:02:31Z, 0.1 s old, via us-east-1
+    all within target · YOU: nothing to do
+
+    SCOPE      warm/eu
+    MODE       approve
+    PHASE      active
+    HOLDER     eu-west-1
+    EPOCH      3
+    LEASE      8.1 s
+    eu-west-1  primary
+    us-east-1  –
+    us-west-2  –
+    NEXT       cannot move: data stays in eu-west-1
+
+    SCOPE      warm/global
+    MODE       approve
+    PHASE      active
+    HOLDER     us-east-1
+    EPOCH      3
+    LEASE      8.1 s
+    eu-west-1  8.0 s ok
+    us-east-1  primary
+    us-west-2  8.0 s ok
+    NEXT       eu-west-1 ready · us-west-2 ready
+    ");
+}
+
+#[tokio::test]
+async fn colour_stays_within_a_terminal() {
+    let facts = Facts { colour: true, stdout_terminal: true, ..Facts::default() };
+    let line = "cryptorun replication status";
+    let coloured = run_on(&says(lost()), line, facts, "").await.out;
+    assert!(coloured.contains("\x1b[1;31mLOST us-east-1\x1b[0m"), "{coloured}");
+    let plain = out(&says(lost()), line).await;
+    assert!(!plain.contains('\x1b'));
+}
+
+#[tokio::test]
+async fn programs_get_the_shapes_of_the_api() {
+    let json = out(&says(lost()), "cryptorun replication status -o json").await;
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), lost());
+    let yaml = out(&says(lost()), "cryptorun replication status -o yaml").await;
+    assert_eq!(serde_yaml_ng::from_str::<Status>(&yaml).unwrap(), lost());
+}
+
+#[tokio::test]
+async fn explain_says_what_to_type() {
+    let router = Router::new().route("/v1/explain", get(async || Json(explanation())));
+    let line = "cryptorun replication explain --tier warm --target us-west-2";
+    assert_snapshot!(out(&Cluster::of(router), line).await, @r"
+    warm/global → us-west-2: a failover would go with 1 more person
+      ✓ primary  lost for 63 s  needs > 60 s  us-west-2, eu-west-1 agree
+      ✓ behind   9 s, 14 rows   needs < 90 s
+      ! checks   C7             needs all     us-west-2
+      ✗ people   1 of 2         needs 2       ben
+    loss: at most 14 rows, 9.0 s (records 813–814, 2)
+    to go: one more person
+    waiting: P-2
+    do: cryptorun replication approve P-2
+    ");
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_line_that_does_it() {
+    let ask = async || Json(dry_run(Kind::Switchover));
+    let router = Router::new().route("/v1/promotions", post(ask));
+    let line = "cryptorun replication switchover --tier warm --to us-west-2";
+    assert_snapshot!(out(&Cluster::of(router), line).await, @r"
+    dry run: nothing was changed
+    plan b7993dee: switchover warm/global us-east-1 → us-west-2 · preflight PASS · drain · reserve · seal · fetch_tail · grant · activate · invalidate_caches · redirect · validate · report
+    loss at most 14 rows, 9.0 s (records 813–814, 2) · write pause about 520 ms · needs 2 sealed of 3 sinks · needs 2 people, you are one
+      ✓ primary  lost for 63 s  needs > 60 s  us-west-2, eu-west-1 agree
+      ✓ behind   9 s, 14 rows   needs < 90 s
+      ! checks   C7             needs all     us-west-2
+      ✗ people   1 of 2         needs 2       ben
+    to do it: cryptorun replication switchover --tier warm --to us-west-2 --plan b7993dee --execute
+    ");
+}
+
+#[tokio::test]
+async fn history_lists_and_shows_one_whole() {
+    let router = Router::new()
+        .route("/v1/promotions", get(async || Json([shown(promotion()), shown(done())])))
+        .route("/v1/promotions/P-3", get(async || Json(shown(done()))));
+    let cluster = Cluster::of(router);
+    assert_snapshot!(out(&cluster, "cryptorun replication history").await, @r"
+    ID   ASKED                 KIND        SCOPE        FROM       TO         BY   STATE                    WRITE PAUSE  LOST  REASON
+    P-3  2026-01-02T14:02:31Z  switchover  warm/global  us-east-1  us-west-2  ana  waits for 1 more person  –            –     kernel update
+    P-3  2026-01-02T14:02:31Z  switchover  warm/global  us-east-1  us-west-2  ana  done                     0.39 s       0     kernel update
+    ");
+    assert_snapshot!(out(&cluster, "cryptorun replication history P-3").await, @r"
+    P-3 switchover warm/global us-east-1 → us-west-2
+      asked by  ana, 2026-01-02T14:02:31Z: kernel update
+      expires   2026-01-02T14:32:31Z
+      people    2 of 2: ana and ben
+      plan      b7993dee · preflight · drain · reserve · seal · fetch_tail · grant · activate · invalidate_caches · redirect · validate · report
+      sinks     2 of eu-west-1, us-east-1 and us-west-2
+      loss      0, agreed to as the most
+      bound     primary yes
+      evidence  b26fcc30
+      approved  ana 2026-01-02T14:02:31Z
+      approved  ben 2026-01-02T14:02:40Z: seen
+      agreed    2026-01-02T14:02:40Z
+      2026-01-02T14:02:40Z      ✓ preflight 0.06 s
+      2026-01-02T14:02:40.070Z  ✓ drain 0.06 s
+      2026-01-02T14:02:40.140Z  ✓ reserve 0.06 s
+      2026-01-02T14:02:40.210Z  ✓ seal 0.06 s
+      2026-01-02T14:02:40.280Z  ✓ fetch_tail 0.06 s: 0 rows
+      2026-01-02T14:02:40.350Z  ✓ grant 0.06 s
+      2026-01-02T14:02:40.420Z  ✓ activate 0.06 s
+      2026-01-02T14:02:40.490Z  ✓ invalidate_caches 0.06 s
+      2026-01-02T14:02:40.560Z  – redirect: no driver
+      2026-01-02T14:02:40.630Z  ✓ validate 0.06 s
+      2026-01-02T14:02:40.700Z  ✓ report 0.06 s
+      token     0.4
+      holder    w2.0000000000000007
+      barrier   820
+      start     820
+      unsealed  eu-west-1
+      loss      0
+      lost      0 rows, settled
+      pause     0.39 s without writes
+      moved in  0.71 s
+      ended     2026-01-02T14:02:40.710Z
+    P-3 done in 0.71 s · write pause 0.39 s · lost 0
+    ");
+}
+
+fn simulation(reports: u64) -> Simulation {
+    let start = WallTime::parse("2025-01-01T00:00:00Z").unwrap();
+    let moment = |ms, opened| SimulatedMoment {
+        at: WallTime(start.0 + ms),
+        decision: fixtures::decision(Kind::Failover),
+        opened,
+    };
+    Simulation {
+        scope: fixtures::warm(),
+        from: fixtures::region("eu-west-1"),
+        to: fixtures::region("us-east-1"),
+        reports,
+        covered: (reports > 0).then_some((start, WallTime(start.0 + 60_000))),
+        moments: if reports > 0 { vec![moment(61_000, Some(PromotionId(2)))] } else { Vec::new() },
+        decisions: Hash::of(b"decisions"),
+    }
+}
+
+const SIMULATE: &str = "cryptorun replication simulate --from eu-central --to us-east --tier warm \
+                        --window 2025-01-01T00:00:00Z/2025-01-01T06:00:00Z";
+
+#[tokio::test]
+async fn simulate_without_reports_says_so_and_exits_1() {
+    let router = Router::new().route("/v1/simulations", post(async || Json(simulation(0))));
+    let ran = run(&Cluster::of(router), SIMULATE).await;
+    assert_eq!(ran.exit, Exit::CheckFailed);
+    assert_eq!(
+        ran.out,
+        "no reports were recorded in 2025-01-01T00:00:00Z/2025-01-01T06:00:00Z: nothing to replay\n"
+    );
+}
+
+#[tokio::test]
+async fn simulate_shows_each_moment_with_its_predicates() {
+    let router = Router::new().route("/v1/simulations", post(async || Json(simulation(90))));
+    assert_snapshot!(out(&Cluster::of(router), SIMULATE).await, @r"
+    warm/global eu-west-1 → us-east-1 · 90 reports replayed · 2025-01-01T00:00:00Z to 2025-01-01T00:01:00Z · decisions c54e065f
+
+    2025-01-01T00:01:01Z  a failover would go with 1 more person · P-2 was opened
+      ✓ primary  lost for 63 s  needs > 60 s  us-west-2, eu-west-1 agree
+      ✓ behind   9 s, 14 rows   needs < 90 s
+      ! checks   C7             needs all     us-west-2
+      ✗ people   1 of 2         needs 2       ben
+    ");
+}
+
+#[tokio::test]
+async fn forks_are_listed_with_their_count() {
+    assert_snapshot!(out(&says(lost()), "cryptorun replication forks list").await, @r"
+    NAME                       SCOPE        REGION     TOKEN  RECORDS  ROWS  BYTES
+    warm-global-0.3-us-east-1  warm/global  us-east-1  0.3    813–814  14    2048
+    ");
+    let none = out(&says(status()), "cryptorun replication forks list").await;
+    assert_eq!(none, "no forks\n");
+}
