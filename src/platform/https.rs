@@ -29,6 +29,8 @@ use crate::tls::{ClientTls, DialError, Expect, Protocol, TlsStore, error_chain, 
 pub use sse::{Event, Events};
 
 mod sse;
+#[cfg(test)]
+mod tests;
 
 /// A dead machine is told from a slow one by this; three round trips across an ocean fit twice.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);

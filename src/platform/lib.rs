@@ -19,6 +19,7 @@ pub mod segments;
 pub mod settings;
 pub mod shutdown;
 pub mod spawn;
+pub mod telemetry;
 pub mod tls;
 
 #[cfg(test)]
