@@ -175,6 +175,9 @@ fn as_holder(machine: &Machine, scope: &Scope, token: Token) -> Want {
         if let (Some(end), true) = (promotion.barrier, promotion.is_at(Step::Grant)) {
             return Want::HandOver { promotion: promotion.id, token, end };
         }
+        if let Some(reservation) = &scope.reservation {
+            return Want::Seal { token: reservation.token }; // It has stopped behind its barrier.
+        }
         let run_out = machine.timing().map(|timing| timing.run_out()).unwrap_or_default();
         return Want::Drain {
             promotion: promotion.id,

@@ -14,6 +14,10 @@
 
 mod authority;
 mod promotions;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scripts;
 mod sessions;
 mod upkeep;
 #[cfg(test)]
@@ -268,11 +272,28 @@ impl Machine {
 
     /// Writes an audit entry.
     fn note(&mut self, turn: &mut Turn, action: &str, subject: &str, detail: &str) {
+        let actor = turn.actor.clone();
+        self.note_as(turn, actor, action, subject, detail);
+    }
+
+    /// Writes an audit entry of what nobody did: it ran out.
+    fn note_time(&mut self, turn: &mut Turn, action: &str, subject: &str, detail: &str) {
+        self.note_as(turn, Actor::Time, action, subject, detail);
+    }
+
+    fn note_as(
+        &mut self,
+        turn: &mut Turn,
+        actor: Actor,
+        action: &str,
+        subject: &str,
+        detail: &str,
+    ) {
         let entry = self.audit_head.append(AuditEntry {
             seq: 0,
             index: turn.index,
             at: turn.at,
-            actor: turn.actor.clone(),
+            actor,
             via: turn.via,
             action: action.to_owned(),
             subject: subject.to_owned(),

@@ -90,6 +90,8 @@ pub enum Actor {
     Node(u64),
     /// The failover controller on the leader.
     Controller,
+    /// Nobody: something ran out.
+    Time,
 }
 
 impl fmt::Display for Actor {
@@ -100,6 +102,7 @@ impl fmt::Display for Actor {
             Self::Worker(name) => write!(f, "worker {name}"),
             Self::Node(id) => write!(f, "node {id}"),
             Self::Controller => f.pad("the controller"),
+            Self::Time => f.pad("time"),
         }
     }
 }

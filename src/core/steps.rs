@@ -124,22 +124,24 @@ fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
 }
 
 /// Where the controller would go: a failover before an emergency, then the most data, then the
-/// nearest by name.
+/// order in which configuration names the regions.
 fn best_candidate(machine: &Machine, scope: &Scope) -> Option<(Kind, RegionName)> {
     let mut found: Vec<_> = Vec::new();
     for kind in [Kind::Failover, Kind::Emergency] {
-        for to in scope.policy.members.iter().filter(|to| **to != scope.assigned) {
+        for (rank, to) in
+            scope.policy.members.iter().enumerate().filter(|(_, to)| **to != scope.assigned)
+        {
             let ask =
                 Ask { kind, scope: scope.id.clone(), to: to.clone(), by: None, promotion: None };
             let goes = decide::decide(machine, &ask).is_ok_and(|d| d.choice != Choice::Refuse);
             if goes {
                 let end = machine.sink_of(to, &scope.id).map_or(0, |(_, report)| report.end.seq);
-                found.push((kind, std::cmp::Reverse(end), to.clone()));
+                found.push((kind, std::cmp::Reverse(end), rank, to.clone()));
             }
         }
     }
     found.sort();
-    found.into_iter().next().map(|(kind, _, to)| (kind, to))
+    found.into_iter().next().map(|(kind, _, _, to)| (kind, to))
 }
 
 /// The next command of a running promotion.

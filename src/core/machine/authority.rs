@@ -276,7 +276,8 @@ impl Machine {
         }
         let kept = release.keep_for.map(|span| turn.now() + span.min(KEEP_MAX));
         self.change_scope(turn, &release.scope, |scope| scope.kept_until = kept);
-        self.vacate(turn, &release.scope, "released");
+        let detail = format!("released: {}", self.vacate(turn, &release.scope));
+        self.note(turn, "vacant", &release.scope.to_string(), &detail);
         Ok(Outcome::Done)
     }
 

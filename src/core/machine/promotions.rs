@@ -251,7 +251,10 @@ impl Machine {
             promotion.state = State::Ended(outcome);
             promotion.ended = Some(at);
         });
-        self.note(turn, word, &id.to_string(), &detail);
+        match turn.actor {
+            Actor::Node(_) => self.note_time(turn, word, &id.to_string(), &detail), // A tick.
+            _ => self.note(turn, word, &id.to_string(), &detail),
+        }
         turn.notify(id);
     }
 

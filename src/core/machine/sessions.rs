@@ -216,7 +216,9 @@ impl Machine {
             .map(|scope| scope.id.clone())
             .collect();
         for id in held {
-            self.vacate(turn, &id, "session ended by its worker");
+            let detail = self.vacate(turn, &id);
+            let detail = format!("session ended by its worker: {detail}");
+            self.note(turn, "vacant", &id.to_string(), &detail);
         }
         self.sessions.remove(&end.session);
         turn.touch(RecordKey::Session(end.session.clone()));
@@ -239,22 +241,23 @@ impl Machine {
             .map(|scope| scope.id.clone())
             .collect();
         for id in over {
-            self.vacate(turn, &id, "lease ran out");
+            let detail = format!("lease ran out: {}", self.vacate(turn, &id));
+            self.note_time(turn, "vacant", &id.to_string(), &detail);
         }
     }
 
-    /// Ends a lease. A scope that is being sealed stays so: its next holder is on the way.
-    pub(super) fn vacate(&mut self, turn: &mut Turn, id: &ScopeId, why: &str) {
-        let mut detail = String::new();
+    /// Ends a lease; who held it. A scope that is being sealed stays so: its next holder is coming.
+    pub(super) fn vacate(&mut self, turn: &mut Turn, id: &ScopeId) -> String {
+        let mut held = String::new();
         self.change_scope(turn, id, |scope| {
             if let Some(lease) = scope.lease.take() {
-                detail = format!("{why}: {} token={}", lease.holder, lease.token);
+                held = format!("{} token={}", lease.holder, lease.token);
             }
             if scope.phase != Phase::Sealing {
                 scope.phase = Phase::Vacant;
             }
         });
-        self.note(turn, "vacant", &id.to_string(), &detail);
+        held
     }
 }
 

@@ -5,6 +5,7 @@ use crate::command::{
     Answer, DecideReview, OpenReview, Outcome, PauseScope, Report, SetLink, Unpause,
 };
 use crate::config::CLUSTER_VERSION;
+use crate::decide::{self, PredicateName, Verdict};
 use crate::lease;
 use crate::people::{Actor, Role};
 use crate::promotion::{self, PromotionId, State};
@@ -168,6 +169,7 @@ impl Machine {
         for id in expired {
             self.end_promotion(turn, id, promotion::Outcome::Expired);
         }
+        self.void_what_has_no_cause(turn);
         let rested: Vec<ScopeId> = self
             .scopes
             .values()
@@ -176,9 +178,34 @@ impl Machine {
             .collect();
         for id in rested {
             self.change_scope(turn, &id, |scope| scope.pause = None);
-            self.note(turn, "resume", &id.to_string(), "pause ran out");
+            self.note_time(turn, "resume", &id.to_string(), "pause ran out");
         }
         self.forget(turn);
+    }
+
+    /// The controller asked because a holder was gone. It is back: nobody needs to answer any more.
+    fn void_what_has_no_cause(&mut self, turn: &mut Turn) {
+        let own: Vec<_> = self
+            .promotions
+            .values()
+            .filter(|p| p.state == State::Waiting && p.requester == Actor::Controller)
+            .map(|p| (p.id, decide::Ask::of(p)))
+            .collect();
+        for (id, ask) in own {
+            let Ok(decision) = decide::decide(self, &ask) else { continue };
+            let back = decision
+                .predicates
+                .iter()
+                .find(|p| p.name == PredicateName::Primary && p.verdict == Verdict::No);
+            if let (Some(primary), Some(_)) = (back, self.live_lease(&ask.scope)) {
+                let differences = vec![promotion::Difference {
+                    field: PredicateName::Primary.to_string(),
+                    bound: "gone".to_owned(),
+                    now: primary.value.clone(),
+                }];
+                self.end_promotion(turn, id, promotion::Outcome::Void { differences });
+            }
+        }
     }
 
     /// Drops what nobody can use any more.

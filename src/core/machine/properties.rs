@@ -1,0 +1,177 @@
+//! What the machine's headers promise, over arbitrary runs of a world.
+//!
+//! `World::propose` checks after each entry that `apply` is a function, that `changed` is exact,
+//! that tokens only grow and that the audit verifies; what needs true time is checked here.
+
+use super::world::{World, warm};
+use crate::command::{Approve, Command, Deny, RequestPromotion};
+use crate::explain;
+use crate::promotion::{Kind, PromotionId, State};
+use crate::region::{RegionName, SHIPPED_ALIASES};
+use crate::scope::Mode;
+use crate::time::Millis;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Advance(u64),
+    Lose(usize),
+    Find(usize),
+    Cut(usize, usize),
+    Heal,
+    Kill(usize),
+    Start(usize),
+    Ask(usize, usize, usize),
+    Approve(u64, usize),
+    Deny(u64, usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let r = 0usize..3;
+    prop_oneof![
+        6 => (1u64..90).prop_map(Event::Advance),
+        1 => r.clone().prop_map(Event::Lose),
+        1 => r.clone().prop_map(Event::Find),
+        1 => (r.clone(), r.clone()).prop_map(|(a, b)| Event::Cut(a, b)),
+        1 => Just(Event::Heal),
+        1 => r.clone().prop_map(Event::Kill),
+        2 => r.clone().prop_map(Event::Start),
+        2 => (r.clone(), r.clone(), 0usize..3).prop_map(|(k, to, who)| Event::Ask(k, to, who)),
+        3 => (1u64..8, r.clone()).prop_map(|(id, who)| Event::Approve(id, who)),
+        1 => (1u64..8, r).prop_map(|(id, who)| Event::Deny(id, who)),
+    ]
+}
+
+const PEOPLE: [&str; 3] = ["ana", "ben", "eve"];
+
+fn region(i: usize) -> RegionName {
+    SHIPPED_ALIASES[i].0.into()
+}
+
+fn play(world: &mut World, event: &Event) {
+    match event {
+        Event::Advance(secs) => world.advance(Millis::secs(*secs)),
+        Event::Lose(i) => {
+            let now = world.now;
+            // Two regions lost leave no quorum, hence no entries: that is another test's world.
+            if world.lost.is_empty() {
+                world.lost.insert(region(*i), now);
+            }
+        }
+        Event::Find(i) => drop(world.lost.remove(&region(*i))),
+        Event::Cut(a, b) if a != b => {
+            let now = world.now;
+            world.cut.clear();
+            world.cut.insert((region(*a), region(*b)), now);
+        }
+        Event::Cut(..) | Event::Heal => world.cut.clear(),
+        Event::Kill(i) => world.workers.get_mut(&region(*i)).unwrap().up = false,
+        Event::Start(i) => world.workers.get_mut(&region(*i)).unwrap().restart(),
+        Event::Ask(kind, to, who) => {
+            let ask = RequestPromotion {
+                kind: [Kind::Switchover, Kind::Failover, Kind::Emergency][*kind],
+                scope: warm(),
+                from: None,
+                to: region(*to),
+                reason: Some("asked by the test".to_owned()),
+                plan: None,
+            };
+            let _ = world.by(PEOPLE[*who], Command::RequestPromotion(ask));
+        }
+        Event::Approve(id, who) => {
+            let approve = Approve { promotion: PromotionId(*id), reason: None, certificate: None };
+            let _ = world.by(PEOPLE[*who], Command::Approve(approve));
+        }
+        Event::Deny(id, who) => {
+            let deny = Deny { promotion: PromotionId(*id), reason: "no".to_owned() };
+            let _ = world.by(PEOPLE[*who], Command::Deny(deny));
+        }
+    }
+}
+
+fn heal(world: &mut World) {
+    world.lost.clear();
+    world.cut.clear();
+    for worker in world.workers.values_mut() {
+        if !worker.up {
+            worker.restart();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// No change of region without two people, whatever happens; and every promotion that ran ends.
+    #[test]
+    fn no_region_changes_without_people_and_every_promotion_ends(
+        events in prop::collection::vec(event(), 1..25),
+    ) {
+        let mut world = World::running(Mode::Approve);
+        for event in &events {
+            play(&mut world, event);
+        }
+        heal(&mut world);
+        world.advance(Millis::mins(8));
+        for reign in &world.scope().history {
+            match reign.promotion.map(|id| &world.machine.promotions()[&id]) {
+                Some(promotion) => prop_assert!(promotion.approvals.len() >= 2),
+                None => {
+                    let before = world.scope().history.iter().rev().find(|r| r.token < reign.token);
+                    prop_assert!(before.is_none_or(|before| before.region == reign.region));
+                }
+            }
+        }
+        for promotion in world.machine.promotions().values() {
+            prop_assert!(promotion.state != State::Running, "{promotion:?}");
+        }
+    }
+
+    /// With everything healed, somebody writes again without help, or a verb is open for a person.
+    #[test]
+    fn a_healed_world_has_a_holder_or_an_open_verb(
+        events in prop::collection::vec(event(), 1..25),
+    ) {
+        let mut world = World::running(Mode::Approve);
+        for event in &events {
+            play(&mut world, event);
+        }
+        heal(&mut world);
+        world.advance(Millis::mins(3));
+        let open = || SHIPPED_ALIASES.iter().any(|(name, _)| {
+            explain::explain(&world.machine, &warm(), &RegionName::from(*name), None)
+                .is_ok_and(|explained| explained.command.is_some())
+        });
+        prop_assert!(world.holder().is_some() || open());
+    }
+
+    /// A cut of any one link moves no lease (promise 3).
+    #[test]
+    fn one_cut_link_moves_no_lease(a in 0usize..3, step in 1usize..3, secs in 1u64..900) {
+        let mut world = World::running(Mode::Auto);
+        let before = world.scope().history.clone();
+        let now = world.now;
+        world.cut.insert((region(a), region((a + step) % 3)), now);
+        world.advance(Millis::secs(secs));
+        prop_assert_eq!(&before, &world.scope().history);
+        prop_assert!(world.holder().is_some());
+        prop_assert!(world.machine.promotions().is_empty());
+    }
+
+    /// From 60 s after a loss some verb is allowed at every instant (invariant 21).
+    #[test]
+    fn a_lost_region_always_leaves_a_verb_open(
+        i in 0usize..3, healthy in 0u64..60, after in 62u64..1500,
+    ) {
+        let mut world = World::running(Mode::Approve);
+        world.advance(Millis::secs(healthy));
+        let now = world.now;
+        let lost = world.scope().assigned.clone();
+        world.lost.insert(lost.clone(), now);
+        world.advance(Millis::secs(after));
+        let to = SHIPPED_ALIASES.iter().map(|(n, _)| RegionName::from(*n)).filter(|n| *n != lost)
+            .nth(i % 2).unwrap();
+        let explained = explain::explain(&world.machine, &warm(), &to, Some("ana".into())).unwrap();
+        prop_assert!(explained.command.is_some(), "{explained:?}");
+    }
+}
