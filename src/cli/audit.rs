@@ -7,6 +7,9 @@ use crate::Ended;
 use crate::context::Context;
 use clap::Subcommand;
 
+/// Entries that a node hands out at once.
+const PAGE_MAX: u64 = 1000;
+
 /// The verbs.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {

@@ -18,7 +18,7 @@ pub enum Verb {
     Status(status::Status),
     /// Hand leadership to another region's node
     TransferLeader(transfer_leader::TransferLeader),
-    /// Let a node with an empty disk join as a learner
+    /// Let a node with an empty disk join: it learns first and votes once it is level
     Add(add::Add),
 }
 

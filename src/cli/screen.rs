@@ -116,7 +116,7 @@ impl Screen {
     /// Puts the cursor back to the top of an empty screen, where there is one.
     pub fn clear(&mut self) -> Result<(), Failure> {
         match self.facts.stdout_terminal {
-            true => self.result("\x1b[H\x1b[2J\x1b[3J"),
+            true => self.result("\x1b[H\x1b[2J"),
             false => self.line(""),
         }
     }

@@ -1,6 +1,7 @@
 //! The command line as its users meet it: words in; stdout, stderr and an exit code out.
 
 mod client;
+mod files;
 mod fixtures;
 mod grammar;
 mod promotions;

@@ -1,8 +1,10 @@
 //! `audit list`: each change of authority or rules, each refusal.
 
+use super::PAGE_MAX;
 use crate::Ended;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::render::table::Table;
 use crate::render::text::moment;
 use crate::screen::Facts;
@@ -23,14 +25,35 @@ pub struct List {
 }
 
 pub async fn run(args: List, context: &mut Context) -> Ended {
-    let from = args.from.map(|seq| format!("&from={seq}")).unwrap_or_default();
-    let mut page: AuditPage =
-        context.client.get(&format!("/v1/audit?limit={}{from}", args.limit)).await?;
-    if let Some(subject) = &args.subject {
-        page.entries.retain(|entry| entry.subject == *subject);
-    }
+    let page = match &args.subject {
+        None => {
+            let from = args.from.map(|seq| format!("&from={seq}")).unwrap_or_default();
+            context.client.get(&format!("/v1/audit?limit={}{from}", args.limit)).await?
+        }
+        Some(subject) => about(subject, &args, context).await?,
+    };
     context.show(&page, |page, screen| table(page, &screen.facts))?;
     Ok(Exit::Done)
+}
+
+/// The latest entries about one thing, however far back they lie.
+async fn about(subject: &str, args: &List, context: &Context) -> Result<AuditPage, Failure> {
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    let mut next = args.from.unwrap_or(1);
+    loop {
+        let path = format!("/v1/audit?from={next}&limit={PAGE_MAX}");
+        let page: AuditPage = context.client.get(&path).await?;
+        let last = page.entries.last().map(|entry| entry.seq);
+        found.extend(page.entries.into_iter().filter(|entry| entry.subject == subject));
+        match last {
+            Some(seq) if seq < page.end.seq => next = seq + 1,
+            _ => {
+                found.drain(..found.len().saturating_sub(limit));
+                return Ok(AuditPage { entries: found, end: page.end });
+            }
+        }
+    }
 }
 
 fn table(page: &AuditPage, facts: &Facts) -> String {

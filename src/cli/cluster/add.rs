@@ -7,6 +7,10 @@ use crate::exit::Exit;
 use clap::Args;
 use cryptorun_core::region::RegionName;
 use cryptorun_core::wire::AddMemberRequest;
+use std::time::Duration;
+
+/// It learns the whole state within one request.
+const ATTEMPT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Args)]
 pub struct Add {
@@ -28,9 +32,10 @@ pub async fn run(args: Add, context: &mut Context) -> Ended {
     let node = args.node;
     let body =
         AddMemberRequest { node, region: args.region.to_string(), raft: args.raft, api: args.api };
-    let accepted = context.client.change(Method::Post, "/v1/cluster/members", &body).await?;
+    let client = context.client.clone().with_attempt(ATTEMPT);
+    let accepted = client.change(Method::Post, "/v1/cluster/members", &body).await?;
     context.show(&accepted, |_, _| {
-        format!("node {node} joins as a learner\nlook with: cryptorun cluster status\n")
+        format!("node {node} has joined\nlook with: cryptorun cluster status\n")
     })?;
     Ok(Exit::Done)
 }

@@ -39,6 +39,7 @@ struct Problem {
 pub fn run(args: Check, format: Format, host: &Host, screen: &mut Screen) -> Ended {
     let mut all = Vec::new();
     let mut text = String::new();
+    let mut unreadable = false;
     for path in &args.paths {
         let shown = path.display().to_string();
         let (kind, problems) = match host.checker.check(path) {
@@ -47,6 +48,7 @@ pub fn run(args: Check, format: Format, host: &Host, screen: &mut Screen) -> End
                 (Some(kind), Vec::new())
             }
             Err(error) => {
+                unreadable |= matches!(error, SettingsError::Unreadable { .. });
                 let cause = error.source().map(|c| format!(": {c}")).unwrap_or_default();
                 text.push_str(&format!("{error}{cause}\n"));
                 (None, problems(&error, &cause))
@@ -58,7 +60,11 @@ pub fn run(args: Check, format: Format, host: &Host, screen: &mut Screen) -> End
         Format::Table => screen.result(&text)?,
         Format::Json | Format::Yaml => screen.result(&render::data(format, &all)?)?,
     }
-    Ok(if all.iter().all(|file| file.ok) { Exit::Done } else { Exit::CheckFailed })
+    Ok(match (unreadable, all.iter().all(|file| file.ok)) {
+        (true, _) => Exit::Usage,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::CheckFailed,
+    })
 }
 
 fn problems(error: &SettingsError, cause: &str) -> Vec<Problem> {

@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::text::{list, measured, moment, more_people, or_none};
 use crate::screen::Facts;
-use cryptorun_core::promotion::{Outcome, Promotion, State, StepRecord, StepState};
+use cryptorun_core::promotion::{Kind, Outcome, Promotion, State, StepRecord, StepState};
 use cryptorun_core::time::WallTime;
 use cryptorun_core::wire::PromotionStatus;
 
@@ -32,6 +32,16 @@ pub fn table(promotions: &[PromotionStatus], facts: &Facts) -> String {
         ]);
     }
     table.draw(facts)
+}
+
+/// Why a request that named no kind is of this one.
+pub fn chosen(kind: Kind) -> String {
+    let why = match kind {
+        Kind::Switchover => "the primary answers, so nothing need be lost",
+        Kind::Failover => "the primary is gone and what is missing is known and little",
+        Kind::Emergency => "the primary is gone and what is missing is much, old or unknown",
+    };
+    format!("kind: {kind}, because {why}")
 }
 
 /// What waits for a person.

@@ -69,7 +69,9 @@ async fn approve(id: PromotionId, args: Approve, context: &mut Context) -> Ended
     }
     let path = format!("/v1/promotions/{id}/approve");
     let accepted = context.client.change(Method::Post, &path, &WordRequest { reason }).await?;
-    let status = follow::fetch(id, Some(accepted.index), context).await?;
+    let Some(status) = follow::after(id, accepted.index, context).await? else {
+        return Ok(Exit::Pending);
+    };
     if args.wait.waits(interactive) {
         return follow::until_over(id, status, args.wait.timeout, context).await;
     }

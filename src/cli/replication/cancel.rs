@@ -26,7 +26,8 @@ pub async fn run(args: Cancel, context: &mut Context) -> Ended {
     let path = format!("/v1/promotions/{id}/cancel");
     let body = WordRequest { reason: args.reason };
     let accepted = context.client.change(Method::Post, &path, &body).await?;
-    let status = follow::fetch(id, Some(accepted.index), context).await?;
-    context.show(&status, |status, _| format!("{}\n", render::state(&status.promotion)))?;
+    if let Some(status) = follow::after(id, accepted.index, context).await? {
+        context.show(&status, |status, _| format!("{}\n", render::state(&status.promotion)))?;
+    }
     Ok(Exit::Done)
 }

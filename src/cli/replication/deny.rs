@@ -26,7 +26,8 @@ pub async fn run(args: Deny, context: &mut Context) -> Ended {
     let reason = Some(super::reason_needed(args.reason, &format!("denying {id}"), context)?);
     let path = format!("/v1/promotions/{id}/deny");
     let accepted = context.client.change(Method::Post, &path, &WordRequest { reason }).await?;
-    let status = follow::fetch(id, Some(accepted.index), context).await?;
-    context.show(&status, |status, _| format!("{}\n", render::state(&status.promotion)))?;
+    if let Some(status) = follow::after(id, accepted.index, context).await? {
+        context.show(&status, |status, _| format!("{}\n", render::state(&status.promotion)))?;
+    }
     Ok(Exit::Done)
 }

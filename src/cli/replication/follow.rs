@@ -25,6 +25,28 @@ pub async fn fetch(
     context.client.get(&format!("/v1/promotions/{id}{wait}")).await
 }
 
+/// Reads a promotion back after a change that stands, whatever becomes of the reading.
+pub async fn after(
+    id: PromotionId,
+    index: u64,
+    context: &mut Context,
+) -> Result<Option<PromotionStatus>, Failure> {
+    match fetch(id, Some(index), context).await {
+        Ok(status) => Ok(Some(status)),
+        Err(Failure::Unreachable { tried, .. }) => {
+            context.screen.say(format_args!(
+                "{id}: it stands, at index {index}, and could not be read back\n\
+                 \x20  look:    cryptorun replication history {id}"
+            ));
+            for one in tried {
+                context.screen.say(format_args!("  {}: {}", one.endpoint, one.cause));
+            }
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 /// What a new or approved request says of itself.
 pub fn headline(status: &PromotionStatus) -> String {
     let p = &status.promotion;

@@ -8,7 +8,7 @@ use crate::args::{ScopeArgs, WaitArgs};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::render::decision;
+use crate::render::{decision, promotion as render};
 use clap::{ArgAction, Args};
 use cryptorun_core::command::Outcome;
 use cryptorun_core::promotion::{Kind, PromotionId};
@@ -82,7 +82,7 @@ pub async fn run(verb: &str, kind: Option<Kind>, args: Request, context: &mut Co
         .change(crate::client::transport::Method::Post, "/v1/promotions", &body)
         .await?;
     match accepted.outcome {
-        Outcome::Promotion { id, .. } => opened(id, accepted.index, &args, context).await,
+        Outcome::Promotion { id, .. } => opened(id, accepted.index, kind, &args, context).await,
         other => Err(Failure::Check {
             message: format!("the request was accepted as {other:?}, which is no promotion"),
             hint: Some("look with: cryptorun replication history".to_owned()),
@@ -99,6 +99,9 @@ async fn look(
 ) -> Ended {
     let run: DryRun = context.client.ask("/v1/promotions", body).await?;
     let again = line(verb, kind, args, &run);
+    if kind.is_none() {
+        context.screen.say(render::chosen(run.kind));
+    }
     context.show(&run, |run, _| decision::dry_run(run, &again))?;
     Ok(if run.refusal.is_some() { Exit::Refused } else { Exit::Done })
 }
@@ -119,8 +122,19 @@ fn line(verb: &str, kind: Option<Kind>, args: &Request, run: &DryRun) -> String 
     line
 }
 
-async fn opened(id: PromotionId, index: u64, args: &Request, context: &mut Context) -> Ended {
-    let status = follow::fetch(id, Some(index), context).await?;
+async fn opened(
+    id: PromotionId,
+    index: u64,
+    kind: Option<Kind>,
+    args: &Request,
+    context: &mut Context,
+) -> Ended {
+    let Some(status) = follow::after(id, index, context).await? else {
+        return Ok(Exit::Pending);
+    };
+    if kind.is_none() {
+        context.screen.say(render::chosen(status.promotion.kind));
+    }
     if args.wait.waits(context.screen.facts.interactive) {
         return follow::until_over(id, status, args.wait.timeout, context).await;
     }

@@ -301,3 +301,25 @@ async fn forks_are_listed_with_their_count() {
     let none = out(&says(status()), "cryptorun replication forks list").await;
     assert_eq!(none, "no forks\n");
 }
+
+/// A reader that went away.
+struct Closed;
+
+impl std::io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_ends_the_command_quietly() {
+    let input = Box::new(std::io::empty());
+    let mut screen =
+        crate::screen::Screen::new(Facts::default(), Box::new(Closed), Box::new(Closed), input);
+    let failure = screen.line("more").unwrap_err();
+    assert_eq!((failure.exit(), failure.text().as_str()), (Exit::Done, ""));
+}

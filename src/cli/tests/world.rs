@@ -21,12 +21,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tower::ServiceExt;
 
-/// The program around the verbs.
+/// The program around the verbs, with a process beside them, as `main` has it.
 #[derive(Debug, Parser)]
 #[command(name = "cryptorun")]
 pub struct Program {
     #[command(subcommand)]
-    pub verb: crate::Verb,
+    pub verb: Word,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Word {
+    /// Run a node
+    Node {
+        /// Like the client's, and not it
+        #[arg(long, short)]
+        output: Option<String>,
+    },
+    #[command(flatten)]
+    Client(Box<crate::Verb>),
 }
 
 /// One endpoint.
@@ -135,6 +147,7 @@ pub async fn run_on(cluster: &Cluster, line: &str, facts: Facts, input: &str) ->
         Ok(program) => program,
         Err(e) => panic!("{line}: {e}"),
     };
+    let Word::Client(verb) = program.verb else { panic!("{line} is no client's verb") };
     let (out, err) = (Paper::default(), Paper::default());
     let screen = Screen::new(
         facts,
@@ -144,7 +157,7 @@ pub async fn run_on(cluster: &Cluster, line: &str, facts: Facts, input: &str) ->
     );
     let client = cluster.client();
     let connect = move |args: &ClientArgs| Ok(client.clone().with_request(args.request.clone()));
-    let exit = crate::dispatch(program.verb, &host(), screen, &connect).await;
+    let exit = crate::dispatch(*verb, &host(), screen, &connect).await;
     Ran { exit, out: out.text(), err: err.text() }
 }
 
