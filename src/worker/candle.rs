@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::ingest::decimal::rescale;
 use crate::ingest::ids::IdSet;
 use crate::ingest::model::{IdRange, Source, Trade};
+use crate::ingest::sequence::{Missing, Resume, Seen};
 
 /// A source's ids are one interval while its feed has no unfilled gaps; this bounds the memory of
 /// one that has many.
@@ -289,6 +290,20 @@ impl Aggregator {
 
     pub fn watermark(&self, source: &Source) -> Option<u64> {
         self.series.get(source).map(|series| series.watermark_us).filter(|at| *at > 0)
+    }
+
+    /// Where a feed has to go on so that these candles miss nothing and count nothing twice.
+    pub fn resume(&self, source: &Source) -> Option<Resume> {
+        let series = self.series.get(source)?;
+        let holder = |id: u64| series.buckets.values().find(|bucket| bucket.ids.contains(id));
+        // A candle's begin is at or before each of its trades, which is all a listing needs.
+        let time_of = |id: u64| holder(id).map_or(series.floor_us, |bucket| bucket.candle.open_us);
+        let last = series.seen.last()?;
+        let missing = self.missing(source).into_iter();
+        Some(Resume {
+            last: Seen { id: last, at_us: time_of(last) },
+            missing: missing.map(|ids| Missing { ids, since_us: time_of(ids.first - 1) }).collect(),
+        })
     }
 
     /// The highest id counted: where a restarted feed goes on.

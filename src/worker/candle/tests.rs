@@ -139,6 +139,9 @@ fn a_successor_counts_nothing_twice() {
     successor.seed(stored.clone()).expect("what was stored is sound");
     assert_eq!(successor.last_id(&source()), Some(149));
     assert_eq!(successor.missing(&source()), [IdRange { first: 140, last: 140 }]);
+    let missing = Missing { ids: IdRange { first: 140, last: 140 }, since_us: 2 * MINUTE };
+    let last = Seen { id: 149, at_us: 2 * MINUTE };
+    assert_eq!(successor.resume(&source()), Some(Resume { last, missing: vec![missing] }));
     assert_eq!(successor.drain(true), [], "what was stored is not news");
     let mut added = 0;
     for id in 0..200 {

@@ -17,7 +17,7 @@ use cryptorun_platform::clock::BootTime;
 
 use super::feed::{BookGap, FeedEvent, FeedReport, Phase};
 use super::model::{Source, Symbol};
-use super::sequence::Seen;
+use super::sequence::ResumePoints;
 use super::stream::{BookVerdict, Stream};
 use super::venue::{Capabilities, Channel, DecodeError, TradePage, Venue, VenueEvent};
 
@@ -105,12 +105,12 @@ pub struct Intake<V> {
 }
 
 impl<V: Venue> Intake<V> {
-    /// `last` tells where each symbol's stored trades end, so that what was missed is known.
-    pub fn new(venue: V, symbols: &[Symbol], depth: usize, last: &BTreeMap<Symbol, Seen>) -> Self {
+    /// `resume` tells where each symbol's stored trades end, so that what was missed is known.
+    pub fn new(venue: V, symbols: &[Symbol], depth: usize, resume: &ResumePoints) -> Self {
         let abilities = venue.capabilities();
         let stream = |symbol: &Symbol| {
             let source = Source { venue: abilities.venue, symbol: symbol.clone() };
-            (symbol.clone(), Stream::new(source, depth, last.get(symbol).copied()))
+            (symbol.clone(), Stream::new(source, depth, resume.get(symbol)))
         };
         Self {
             streams: symbols.iter().map(stream).collect(),
@@ -142,7 +142,7 @@ impl<V: Venue> Intake<V> {
         self.resyncs.clear();
         self.venue_us = 0;
         self.next_ping = now.boot + PING_EVERY;
-        self.streams.values_mut().for_each(Stream::connected);
+        self.streams.values_mut().for_each(|stream| stream.connected(now.boot));
         out.extend(self.venue.hello().into_iter().map(Act::Send));
     }
 

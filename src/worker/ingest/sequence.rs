@@ -7,8 +7,10 @@
 //!  1. an id is let through at most once;
 //!  2. every id between the first and the highest was let through, is missing, or is given up.
 
+use std::collections::BTreeMap;
+
 use super::ids::IdSet;
-use super::model::{IdRange, Trade};
+use super::model::{IdRange, Symbol, Trade};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TradeSequence {
@@ -22,6 +24,24 @@ pub struct TradeSequence {
 pub struct Seen {
     pub id: u64,
     pub at_us: u64,
+}
+
+/// Where a source's stored trades end, and which of those before are missing: what a feed needs to
+/// go on after a restart or a takeover without losing or repeating a trade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    pub last: Seen,
+    pub missing: Vec<Missing>,
+}
+
+/// By symbol of one venue.
+pub type ResumePoints = BTreeMap<Symbol, Resume>;
+
+/// Ids that were not seen, and a time before which they cannot lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    pub ids: IdRange,
+    pub since_us: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +60,12 @@ pub enum Verdict {
 
 impl TradeSequence {
     /// Goes on after what was stored: the first trade to come proves what was missed meanwhile.
-    pub fn resume(last: Option<Seen>) -> Self {
-        Self { last, ..Self::default() }
+    pub fn resume(from: Option<&Resume>) -> Self {
+        let mut sequence = Self { last: from.map(|resume| resume.last), ..Self::default() };
+        for missing in from.into_iter().flat_map(|resume| &resume.missing) {
+            sequence.missing.insert_range(missing.ids);
+        }
+        sequence
     }
 
     pub fn see(&mut self, trade: &Trade) -> Verdict {
@@ -123,7 +147,12 @@ mod tests {
 
     #[test]
     fn a_restart_proves_what_was_missed_while_away() {
-        let mut sequence = TradeSequence::resume(Some(Seen { id: 100, at_us: 7 }));
+        let mut sequence = TradeSequence::resume(Some(&Resume {
+            last: Seen { id: 100, at_us: 7 },
+            missing: vec![Missing { ids: IdRange { first: 90, last: 91 }, since_us: 5 }],
+        }));
+        assert_eq!(sequence.see(&trade(91)), Verdict::Fills);
+        assert_eq!(sequence.see(&trade(92)), Verdict::Duplicate);
         let missing = IdRange { first: 101, last: 149 };
         assert_eq!(sequence.see(&trade(150)), Verdict::AfterGap { missing, since_us: 7 });
     }

@@ -5,7 +5,6 @@
 //! Events go to a bounded channel; a consumer that falls behind slows the socket down, and nothing
 //! is dropped in between.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +26,9 @@ use super::dial::{Dial, Endpoint, UrlError, Wire};
 use super::feed::{FeedEvent, FeedReport};
 use super::intake::{Act, EndReason, Fetch, Intake, Now};
 use super::kraken::{DEPTHS, Kraken, KrakenSettings};
-use super::model::Symbol;
 use super::pace::{ConnectBudget, backoff};
 use super::rest::{RestClient, RestError};
-use super::sequence::Seen;
+use super::sequence::ResumePoints;
 use super::venue::Venue;
 
 /// Events between the session and whoever stores them: a second of the busiest market there is.
@@ -100,12 +98,12 @@ pub struct Session<V> {
 }
 
 impl Session<Kraken> {
-    /// `last` says where each symbol's stored trades end; what was missed since is fetched.
+    /// `resume` says where each symbol's stored trades end; what was missed since is fetched.
     pub fn kraken(
         platform: Platform,
         dial: Arc<dyn Dial>,
         settings: &KrakenSettings,
-        last: &BTreeMap<Symbol, Seen>,
+        resume: &ResumePoints,
     ) -> Result<(Self, Feed), SettingsError> {
         if settings.symbols.is_empty() {
             return Err(SettingsError::NoSymbols);
@@ -114,7 +112,7 @@ impl Session<Kraken> {
             return Err(SettingsError::Depth { depth: settings.depth });
         }
         let venue = Kraken::new(settings.depth);
-        let intake = Intake::new(venue, &settings.symbols, settings.depth.into(), last);
+        let intake = Intake::new(venue, &settings.symbols, settings.depth.into(), resume);
         Ok(Self::new(platform, dial, &settings.ws_url, &settings.rest_url, intake)?)
     }
 }

@@ -10,7 +10,7 @@ use super::book::Book;
 use super::feed::{BookGap, FeedEvent, Gap, SymbolReport, SymbolState};
 use super::intake::{Act, Fetch, FetchKind};
 use super::model::{IdRange, Source, Trade};
-use super::sequence::{Seen, TradeSequence, Verdict};
+use super::sequence::{Missing, Resume, TradeSequence, Verdict};
 use super::venue::{BookMessage, Check, TradePage, Venue};
 
 /// An open trade gap holds the watermark for this long; then it stays on the list of gaps, is
@@ -57,7 +57,8 @@ struct OpenGap {
     ids: IdRange,
     /// Time of the trade before it: where a REST listing has to start.
     since_us: u64,
-    opened: BootTime,
+    /// None for one that an earlier run left, until this one is connected.
+    opened: Option<BootTime>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,13 +86,19 @@ pub enum BookVerdict {
 }
 
 impl Stream {
-    pub fn new(source: Source, depth: usize, last: Option<Seen>) -> Self {
+    pub fn new(source: Source, depth: usize, resume: Option<&Resume>) -> Self {
+        let missing = resume.map(|resume| resume.missing.as_slice()).unwrap_or_default();
+        let gap = |missing: &Missing| OpenGap {
+            ids: missing.ids,
+            since_us: missing.since_us,
+            opened: None,
+        };
         Self {
             source,
             known: false,
-            sequence: TradeSequence::resume(last),
+            sequence: TradeSequence::resume(resume),
             joined: false,
-            gaps: Vec::new(),
+            gaps: missing.iter().map(gap).collect(),
             repair: Repair::Idle,
             book: Book::new(depth),
             book_state: BookState::Waiting,
@@ -103,9 +110,10 @@ impl Stream {
     }
 
     /// A new connection: what was known of the book and the channels no longer holds.
-    pub fn connected(&mut self) {
+    pub fn connected(&mut self, now: BootTime) {
         self.known = false;
         self.report.refusal = None;
+        self.gaps.iter_mut().for_each(|gap| gap.opened = gap.opened.or(Some(now)));
     }
 
     pub fn disconnected(&mut self, now: BootTime) {
@@ -140,7 +148,7 @@ impl Stream {
                 return;
             }
             Verdict::AfterGap { missing, since_us } => {
-                self.gaps.push(OpenGap { ids: missing, since_us, opened: now });
+                self.gaps.push(OpenGap { ids: missing, since_us, opened: Some(now) });
                 self.report.gaps += 1;
                 let (source, gap) = (self.source.clone(), Gap::Trades(missing));
                 out.push(Act::Emit(FeedEvent::GapOpened { source, gap }));
@@ -319,7 +327,8 @@ impl Stream {
 
     /// Says how far this source is complete, by the venue's own clock.
     pub fn advance(&mut self, now: BootTime, venue_us: u64, out: &mut Vec<Act>) {
-        let held = self.gaps.iter().any(|gap| now - gap.opened < GAP_HOLDS_WATERMARK);
+        let held =
+            self.gaps.iter().filter_map(|gap| gap.opened).any(|at| now - at < GAP_HOLDS_WATERMARK);
         if !self.joined || held {
             return;
         }
@@ -356,7 +365,7 @@ impl Stream {
             BookState::Invalid { since, .. } => Some(since),
             BookState::Waiting | BookState::Valid => None,
         };
-        if let Some(since) = self.gaps.iter().map(|gap| gap.opened).chain(book_gap).min() {
+        if let Some(since) = self.gaps.iter().filter_map(|gap| gap.opened).chain(book_gap).min() {
             return SymbolState::Gap { since };
         }
         match self.last_data {

@@ -33,7 +33,7 @@ use crate::ingest::feed::{BookGap, FeedEvent, FeedReport, Gap, Phase, SymbolStat
 use crate::ingest::kraken::KrakenSettings;
 use crate::ingest::kraken::checksum::book_checksum;
 use crate::ingest::model::{IdRange, Level};
-use crate::ingest::sequence::Seen;
+use crate::ingest::sequence::{Missing, Resume, Seen};
 use crate::ingest::session::{Feed, Session};
 
 /// 2026-07-10T00:00:00Z
@@ -110,7 +110,7 @@ struct Venue {
 /// One connection, from the venue's side.
 struct Line(WebSocketStream<DuplexStream>);
 
-fn venue(last: Option<Seen>) -> Venue {
+fn venue(resume: Option<Resume>) -> Venue {
     let platform = Platform {
         clock: Arc::new(PausedClock(Instant::now())),
         random: Arc::new(SeededRandom::new(1)),
@@ -126,8 +126,8 @@ fn venue(last: Option<Seen>) -> Venue {
         symbols: vec![symbol("BTC/USD")],
         depth: 10,
     };
-    let last = last.map(|seen| (symbol("BTC/USD"), seen)).into_iter().collect();
-    let (session, feed) = Session::kraken(platform, dial, &settings, &last).expect("settings");
+    let resume = resume.map(|resume| (symbol("BTC/USD"), resume)).into_iter().collect();
+    let (session, feed) = Session::kraken(platform, dial, &settings, &resume).expect("settings");
     let stop = CancellationToken::new();
     tokio::spawn(session.run(stop.clone()));
     Venue { sockets, listing, feed, stop }
@@ -301,13 +301,17 @@ async fn a_lost_trade_is_named_fetched_and_only_then_the_watermark_passes() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_missed_while_away_is_fetched_on_return() {
-    let mut venue = venue(Some(Seen { id: 2, at_us: NOON_MS * 1_000 }));
+    let mut venue = venue(Some(Resume {
+        last: Seen { id: 20, at_us: NOON_MS * 1_000 + 20_000_000 },
+        missing: vec![Missing { ids: IdRange { first: 11, last: 13 }, since_us: NOON_MS * 1_000 }],
+    }));
     venue.listing.answers.lock().expect("a lock").insert("/0/public/Trades", rest_page(1..=60));
     let mut line = venue.accept_live().await;
     line.send(trades("snapshot", 50..=60)).await;
-    let mut ids = venue.trade_ids(58).await;
+    let mut ids = venue.trade_ids(43).await;
     ids.sort_unstable();
-    assert_eq!(ids, (3..=60).collect::<Vec<_>>());
+    assert_eq!(ids, (11..=13).chain(21..=60).collect::<Vec<_>>());
+    venue.until(|report| btc(report).gaps_open == 0).await;
 }
 
 #[tokio::test(start_paused = true)]
