@@ -95,7 +95,7 @@ fn silence(machine: &Machine, record: &RegionRecord) -> Option<Millis> {
 }
 
 /// Reports younger than `report_fresh`.
-fn fresh<'a>(machine: &'a Machine) -> impl Iterator<Item = &'a RegionRecord> {
+fn fresh(machine: &Machine) -> impl Iterator<Item = &RegionRecord> {
     let limit = machine.limits().report_fresh;
     machine
         .regions()

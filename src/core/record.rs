@@ -53,7 +53,8 @@ pub enum RecordKey {
     Audit(u64),
 }
 
-/// One record's content.
+/// One record's content. Short-lived on its way to or from a store, so its size matters little.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// See [`RecordKey::Clock`].
