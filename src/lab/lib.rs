@@ -3,9 +3,13 @@
 //! Everything here stands where a venue, an ocean and an init system stand in production, and is
 //! told by the same names. Loopback only.
 //!
-//! Next: `venue/`, `wan/`, `supervisor/`; `protocol.rs` for what may be asked of a held demo.
+//! Next: `venue/`, `wan/`, `supervisor/`; `protocol.rs` for what may be asked of a held demo and
+//! `control.rs` for who answers.
 
+pub mod control;
 pub mod http;
+pub mod ports;
 pub mod protocol;
+pub mod supervisor;
 pub mod venue;
 pub mod wan;

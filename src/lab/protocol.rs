@@ -159,3 +159,89 @@ pub struct RouteStatus {
     pub listen: SocketAddr,
     pub target: SocketAddr,
 }
+
+/// What may be asked of a held demo: `POST /v1/lab`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum LabRequest {
+    Status,
+    Link(LinkAct),
+    /// `target` is a process, or a region for all of its processes.
+    Kill {
+        target: String,
+        #[serde(default)]
+        signal: KillSignal,
+        /// Not started again until `start`.
+        #[serde(default)]
+        keep_down: bool,
+    },
+    Start {
+        target: String,
+    },
+    Freeze {
+        target: String,
+    },
+    Thaw {
+        target: String,
+    },
+    Fault {
+        venue: String,
+        order: VenueFault,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KillSignal {
+    #[default]
+    Kill,
+    Term,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum LabAnswer {
+    Status(LabStatus),
+    Links(LinksChanged),
+    /// The processes acted on, as they stood right after.
+    Processes {
+        processes: Vec<ProcessStatus>,
+    },
+    Fault(VenueFaultAnswer),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabStatus {
+    pub processes: Vec<ProcessStatus>,
+    pub links: Vec<LinkStatus>,
+    /// By name; a venue that does not answer has none.
+    pub venues: BTreeMap<String, Option<VenueStatus>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    pub name: String,
+    pub role: String,
+    pub region: Option<String>,
+    pub state: ProcessState,
+    pub pid: Option<i32>,
+    /// Since the present start.
+    pub up_ms: Option<u64>,
+    pub starts: u64,
+    /// How it last ended: `exit 8`, `signal 9`, or why it could not be started.
+    pub last_end: Option<String>,
+    pub addresses: Addresses,
+    pub log: std::path::PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessState {
+    Running,
+    /// Stopped by SIGSTOP; everything it holds stays held.
+    Frozen,
+    /// Ended, and about to be started again.
+    Restarting,
+    /// Ended, and kept so.
+    Down,
+}

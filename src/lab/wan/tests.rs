@@ -109,10 +109,10 @@ async fn a_round_trip_takes_what_it_is_told_to() {
         times.push(clock.boot() - before);
     }
     times.sort();
-    // Never early; late by what a busy machine needs, which is far below the runtime's own 1-2 ms
-    // each way when it is idle.
+    // Never early. How late is judged by the best tenth: the rest measures the machine's other
+    // work. The runtime's own timer alone would be 1 to 2 ms late each way.
     assert!(times[0] >= RTT, "{times:?}");
-    assert!(times[20] < RTT + Duration::from_millis(4), "median of {times:?}");
+    assert!(times[4] < RTT + Duration::from_millis(2), "{times:?}");
     eprintln!("round trip 10 ms: median {:?}, worst {:?}", times[20], times[40]);
     network.stop().await;
 }

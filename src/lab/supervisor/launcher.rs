@@ -1,0 +1,59 @@
+//! The one thread from which children are started.
+//!
+//! A child may ask the kernel to be killed when its parent dies ([`die_with_parent`]); what the
+//! kernel watches is the *thread* that started it. So that thread must live as long as the
+//! supervisor, and no runtime promises that of its own threads.
+
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use std::io;
+use std::sync::mpsc;
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+
+/// Carries the supervisor's pid to a child that may want to die with it.
+pub const PARENT_VARIABLE: &str = "CRYPTORUN_SUPERVISED_BY";
+
+/// Starts waiting at once.
+const LAUNCHES_MAX: usize = 64;
+
+#[derive(Clone)]
+pub struct Launcher(mpsc::SyncSender<Launch>);
+
+struct Launch {
+    command: Command,
+    answer: oneshot::Sender<io::Result<Child>>,
+}
+
+impl Launcher {
+    /// The thread ends when the last clone is dropped. Must be called on a runtime.
+    pub fn start() -> io::Result<Self> {
+        let (send, receive) = mpsc::sync_channel::<Launch>(LAUNCHES_MAX);
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::Builder::new().name("launcher".into()).spawn(move || {
+            let _entered = runtime.enter();
+            while let Ok(Launch { mut command, answer }) = receive.recv() {
+                // An answer nobody waits for drops the child, and with it kills it.
+                let _ = answer.send(command.spawn());
+            }
+        })?;
+        Ok(Self(send))
+    }
+
+    pub async fn launch(&self, mut command: Command) -> io::Result<Child> {
+        command.env(PARENT_VARIABLE, getpid().as_raw_nonzero().to_string());
+        let (answer, answered) = oneshot::channel();
+        let gone = || io::Error::other("the launcher thread is gone");
+        self.0.try_send(Launch { command, answer }).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+/// To be called first in a supervised process: it is killed when its supervisor dies, by whatever.
+/// Does nothing in a process that no supervisor started.
+pub fn die_with_parent() -> io::Result<()> {
+    let Ok(parent) = std::env::var(PARENT_VARIABLE) else { return Ok(()) };
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before the kernel was told.
+    let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| pid.to_string() == parent);
+    if alive { Ok(()) } else { Err(io::Error::other(format!("supervisor {parent} is gone"))) }
+}
