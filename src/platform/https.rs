@@ -22,6 +22,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::tls::{ClientTls, DialError, Expect, Protocol, TlsStore, error_chain, refused_by_peer};
@@ -153,6 +154,8 @@ struct Inner {
 
 struct Idle {
     sender: Sender,
+    /// What ended the connection, once it has.
+    ended: oneshot::Receiver<Option<hyper::Error>>,
     since: Instant,
     /// The credentials it was opened with.
     generation: u64,
@@ -236,7 +239,14 @@ impl HttpsClient {
         let mut fresh = self.connect(endpoint, deadline).await?;
         match exchange(endpoint, &mut fresh.sender, outgoing, deadline).await {
             Tried::Answered(answer) => Ok((answer, fresh)),
-            Tried::Unsent(_, error) => Err(not_sent(endpoint, cause_of(error))),
+            Tried::Unsent(_, error) => {
+                // The connection ended before it took the request, and knows why better.
+                let why = match timeout_at(deadline.at, fresh.ended).await {
+                    Ok(Ok(Some(end))) => end,
+                    _ => error,
+                };
+                Err(not_sent(endpoint, cause_of(why)))
+            }
             Tried::Failed(error) => Err(error),
         }
     }
@@ -253,9 +263,12 @@ impl HttpsClient {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| not_sent(endpoint, Cause::Http(error)))?;
-        // Ends with the connection; its errors reach whoever waits for an answer.
-        tokio::spawn(connection);
-        Ok(Idle { sender, since: Instant::now(), generation })
+        let (end, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            // Nobody may be left to be told.
+            let _ = end.send(connection.await.err());
+        });
+        Ok(Idle { sender, ended, since: Instant::now(), generation })
     }
 
     /// A kept connection that looks usable.

@@ -174,15 +174,17 @@ async fn a_request_that_left_without_an_answer_is_never_called_unsent() {
     assert!(matches!(answer, HttpError::NoAnswer { cause: Cause::TooLarge, .. }), "{answer}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_never_left_says_why() {
     let world = World::new();
     let served = Served::start(&world.store(Class::Node, "n1"), any_port()).await;
 
     // The server turns a worker away here; a TLS 1.3 client only learns it after it has sent.
     let worker = client(&world, Class::Worker, "w1");
-    for _ in 0..20 {
-        let sent = worker.send(&served.endpoint, Request::get("/whoami"), PATIENCE).await;
+    for _ in 0..100 {
+        // Large enough that much of it is under way when the server refuses.
+        let request = Request::json(Method::POST, "/echo", vec![b'x'; 4 << 20]);
+        let sent = worker.send(&served.endpoint, request, PATIENCE).await;
         let error = sent.unwrap_err();
         assert!(matches!(error, HttpError::NotSent { cause: Cause::Refused(_), .. }), "{error}");
     }
