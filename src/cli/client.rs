@@ -121,7 +121,12 @@ impl Client {
         let key = self.request.clone().unwrap_or_else(|| {
             format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64())
         });
-        let request = Request::new(method, path).json(body).header("idempotency-key", &key);
+        let request = Request::new(method, path).header("idempotency-key", &key);
+        let request = match method {
+            // What is taken back stands in the path.
+            Method::Get | Method::Delete => request,
+            Method::Post => request.json(body),
+        };
         let mut tried = Vec::new();
         for endpoint in &self.endpoints {
             match self.hear(endpoint, &request).await {

@@ -6,4 +6,5 @@ mod fixtures;
 mod grammar;
 mod promotions;
 mod rendering;
+mod tls;
 mod world;

@@ -4,12 +4,17 @@ use super::fixtures::{done, dry_run, promotion, running, shown};
 use super::world::{Cluster, run, run_on};
 use crate::exit::Exit;
 use crate::screen::Facts;
+use axum::body::Bytes;
+use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use cryptorun_core::command::Outcome;
 use cryptorun_core::promotion::{Kind, Outcome as End, Promotion, State};
-use cryptorun_core::wire::{Accepted, PromotionRequest, PromotionStatus, WhoAmI, WordRequest};
+use cryptorun_core::wire::{
+    Accepted, PauseRequest, PromotionRequest, PromotionStatus, WhoAmI, WordRequest,
+};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 const PERSON: Facts = Facts {
@@ -192,4 +197,32 @@ async fn approve_alone_lists_what_waits_for_me() {
     let json = run(&Cluster::of(router), "cryptorun replication approve -o json").await;
     let read: Vec<PromotionStatus> = serde_json::from_str(&json.out).unwrap();
     assert_eq!(read[0].promotion, promotion());
+}
+
+#[tokio::test]
+async fn a_pause_has_an_end_and_can_be_ended() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (first, second) = (asked.clone(), asked.clone());
+    let accepted = || Json(Accepted { index: 9, outcome: Outcome::Done });
+    let pause = async move |Json(request): Json<PauseRequest>| {
+        first.lock().unwrap().push(format!("{} {}", request.group, request.for_ms));
+        accepted()
+    };
+    let resume = async move |Query(query): Query<BTreeMap<String, String>>, body: Bytes| {
+        second.lock().unwrap().push(format!("{query:?} {}", body.len()));
+        accepted()
+    };
+    let router = Router::new().route("/v1/pauses", post(pause).delete(resume));
+    let cluster = Cluster::of(router);
+    let line = "cryptorun replication pause --tier warm --group eu --for 2h --reason disk";
+    let ran = run(&cluster, line).await;
+    assert_eq!(ran.exit, Exit::Done, "{ran:?}");
+    assert!(
+        ran.out.ends_with("cryptorun replication resume --tier warm --group eu\n"),
+        "{}",
+        ran.out
+    );
+    let ran = run(&cluster, "cryptorun replication resume --tier warm --group eu").await;
+    assert_eq!(ran.out, "warm/eu is no longer paused\n");
+    assert_eq!(*asked.lock().unwrap(), ["eu 7200000", r#"{"group": "eu", "tier": "warm"} 0"#]);
 }

@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::client::transport::{Events, Method, Reply, Request, SendError, Transport};
 use crate::context::{Checker, Host};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::screen::{Facts, Screen};
 use async_trait::async_trait;
 use axum::Router;
@@ -143,6 +144,18 @@ pub async fn run(cluster: &Cluster, line: &str) -> Ran {
 
 /// Runs a line as a person would who types `input`; the line's words are split at blanks.
 pub async fn run_on(cluster: &Cluster, line: &str, facts: Facts, input: &str) -> Ran {
+    let client = cluster.client();
+    let connect = move |args: &ClientArgs| Ok(client.clone().with_request(args.request.clone()));
+    run_with(&connect, line, facts, input).await
+}
+
+/// The same with any client.
+pub async fn run_with(
+    connect: &(dyn Fn(&ClientArgs) -> Result<Client, Failure> + Sync),
+    line: &str,
+    facts: Facts,
+    input: &str,
+) -> Ran {
     let program = match Program::try_parse_from(line.split_whitespace()) {
         Ok(program) => program,
         Err(e) => panic!("{line}: {e}"),
@@ -155,9 +168,7 @@ pub async fn run_on(cluster: &Cluster, line: &str, facts: Facts, input: &str) ->
         Box::new(err.clone()),
         Box::new(Cursor::new(input.to_owned())),
     );
-    let client = cluster.client();
-    let connect = move |args: &ClientArgs| Ok(client.clone().with_request(args.request.clone()));
-    let exit = crate::dispatch(*verb, &host(), screen, &connect).await;
+    let exit = crate::dispatch(*verb, &host(), screen, connect).await;
     Ran { exit, out: out.text(), err: err.text() }
 }
 
