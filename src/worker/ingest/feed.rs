@@ -48,6 +48,8 @@ pub enum BookGap {
     Checksum,
     /// A frame that may have been the book's could not be read.
     Unreadable,
+    /// Changes came, or nothing did, where a snapshot was due.
+    NoSnapshot,
     /// Bid at or above ask for longer than a message in flight explains.
     Crossed,
 }

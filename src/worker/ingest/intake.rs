@@ -33,6 +33,10 @@ const RESYNCS_PER_MINUTE: usize = 6;
 /// How often the venue is asked for its time, so that a quiet market's watermark moves on.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
+/// A venue that answers and sends no data may be stalled, so its clock counts only this long after
+/// data. Shorter than the lateness of candles: none closes on trades that were held back.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+
 /// A venue time further ahead of ours than this moves no watermark: one of the clocks is wrong,
 /// and a wrong watermark closes candles for good.
 const AHEAD_MAX_US: u64 = 10_000_000;
@@ -197,7 +201,12 @@ impl<V: Venue> Intake<V> {
             VenueEvent::Status { online } => self.counts.venue_online = online,
             VenueEvent::Heartbeat | VenueEvent::Ignored | VenueEvent::Unsubscribed { .. } => {}
             VenueEvent::Unknown => self.counts.unknown += 1,
-            VenueEvent::Time { at_us } => self.venue_time(now, at_us),
+            VenueEvent::Time { at_us } => {
+                let quiet = now.boot - self.counts.last_data.unwrap_or_default();
+                if quiet <= QUIET_MAX {
+                    self.venue_time(now, at_us);
+                }
+            }
             VenueEvent::Subscribed { channel, symbol } => {
                 if let Some(symbol) = symbol {
                     self.awaiting.remove(&(channel, symbol));
@@ -306,6 +315,11 @@ impl<V: Venue> Intake<V> {
         for channel in [Channel::Trade, Channel::Book] {
             out.extend(self.venue.subscribe(channel, &known).into_iter().map(Act::Send));
             self.awaiting.extend(known.iter().map(|symbol| (channel, symbol.clone())));
+        }
+        for symbol in &known {
+            if let Some(stream) = self.streams.get_mut(symbol) {
+                stream.book_asked(now.boot);
+            }
         }
         self.phase = Phase::Subscribing;
         self.deadline = now.boot + ACK_MAX;

@@ -70,9 +70,17 @@ enum Repair {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BookState {
-    Waiting,
+    /// Not asked for on this connection.
+    Unasked,
+    /// Asked for; the snapshot is due.
+    Waiting {
+        since: BootTime,
+    },
     Valid,
-    Invalid { since: BootTime, why: BookGap },
+    Invalid {
+        since: BootTime,
+        why: BookGap,
+    },
 }
 
 /// What a book message, or a look at the clock, asks for.
@@ -101,7 +109,7 @@ impl Stream {
             gaps: missing.iter().map(gap).collect(),
             repair: Repair::Idle,
             book: Book::new(depth),
-            book_state: BookState::Waiting,
+            book_state: BookState::Unasked,
             crossed_since: None,
             last_data: None,
             cut_since: None,
@@ -116,9 +124,13 @@ impl Stream {
         self.gaps.iter_mut().for_each(|gap| gap.opened = gap.opened.or(Some(now)));
     }
 
+    pub fn book_asked(&mut self, now: BootTime) {
+        self.book_state = BookState::Waiting { since: now };
+    }
+
     pub fn disconnected(&mut self, now: BootTime) {
         self.joined = false;
-        self.book_state = BookState::Waiting;
+        self.book_state = BookState::Unasked;
         self.crossed_since = None;
         self.cut_since = self.cut_since.or(Some(now));
         // Whatever was asked for went with the connection's other work.
@@ -271,10 +283,15 @@ impl Stream {
         self.touch(now);
         if message.snapshot {
             self.book.restart(&message.bids, &message.asks);
-        } else if self.book_state == BookState::Valid {
-            self.book.apply(&message.bids, &message.asks);
         } else {
-            return BookVerdict::Fine; // Deltas without a book to apply them to.
+            match self.book_state {
+                BookState::Valid => self.book.apply(&message.bids, &message.asks),
+                BookState::Waiting { .. } => {
+                    return self.break_book(now, BookGap::NoSnapshot, out);
+                }
+                // Of the book that was given up, still under way.
+                BookState::Unasked | BookState::Invalid { .. } => return BookVerdict::Fine,
+            }
         }
         match message.checksum.map(|claimed| venue.check(&self.book, claimed)) {
             Some(Check::Failed { .. }) => {
@@ -314,6 +331,9 @@ impl Stream {
     pub fn look_at_book(&mut self, now: BootTime, out: &mut Vec<Act>) -> BookVerdict {
         match (self.book_state, self.crossed_since) {
             (BookState::Invalid { since, .. }, _) if now - since > RESYNC_MAX => BookVerdict::Stuck,
+            (BookState::Waiting { since }, _) if now - since > RESYNC_MAX => {
+                self.break_book(now, BookGap::NoSnapshot, out)
+            }
             (BookState::Valid, Some(since)) if now - since > CROSSED_MAX => {
                 self.break_book(now, BookGap::Crossed, out)
             }
@@ -363,7 +383,7 @@ impl Stream {
         }
         let book_gap = match self.book_state {
             BookState::Invalid { since, .. } => Some(since),
-            BookState::Waiting | BookState::Valid => None,
+            BookState::Unasked | BookState::Waiting { .. } | BookState::Valid => None,
         };
         if let Some(since) = self.gaps.iter().filter_map(|gap| gap.opened).chain(book_gap).min() {
             return SymbolState::Gap { since };

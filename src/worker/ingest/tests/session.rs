@@ -372,6 +372,41 @@ async fn a_failed_checksum_hides_the_book_until_a_new_snapshot_passes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_book_whose_snapshot_was_lost_is_asked_for_again() {
+    let mut venue = venue(None);
+    let mut line = venue.accept_live().await;
+    line.send(book("update", 1_009, true)).await;
+    for method in ["unsubscribe", "subscribe"] {
+        let request = line.asked(method, "book").await;
+        line.acknowledge(&request).await;
+    }
+    line.send(trades("snapshot", [1])).await;
+    line.send(book("snapshot", 1_020, true)).await;
+    let report = venue.until(|report| btc(report).state == SymbolState::Live).await;
+    assert_eq!((btc(&report).resyncs, report.connections), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_venue_that_answers_and_sends_no_data_moves_no_watermark() {
+    let mut venue = venue(None);
+    let mut line = venue.accept_live().await;
+    line.send(trades("snapshot", [1])).await;
+    for second in 2..10 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let time = format!("2026-07-10T00:00:{second:02}.000000Z");
+        line.send(json!({"method":"pong","time_out":time})).await;
+    }
+    venue.until(|report| report.phase == Phase::Disconnected).await;
+    let mut marks = Vec::new();
+    while let Ok(event) = venue.feed.events.try_recv() {
+        if let FeedEvent::Watermark { at_us, .. } = event {
+            marks.push(at_us / 1_000_000 - NOON_MS / 1_000);
+        }
+    }
+    assert_eq!(marks, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_many_resyncs_begin_the_connection_again() {
     let mut venue = venue(None);
     let mut line = venue.accept_live().await;
