@@ -293,6 +293,32 @@ pub struct SessionStatus {
     pub holds: Vec<Extended>,
 }
 
+/// `GET /v1/leases`: one scope's lease, in `state` and `change` events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseState {
+    /// The scope.
+    pub scope: ScopeId,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// The region that holds a live lease.
+    pub holder: Option<RegionName>,
+    /// The session that does.
+    pub session: Option<SessionKey>,
+    /// Token of the reign that is on, or was last.
+    pub token: Token,
+    /// The region assigned.
+    pub assigned: RegionName,
+}
+
+/// `GET /v1/leases`: the data of every event, whose name is `state`, `change` or `progress`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseEvent {
+    /// Log index: `?watch_from=` goes on after it.
+    pub index: u64,
+    /// All leases in `state`, one in `change`, none in `progress`.
+    pub leases: Vec<LeaseState>,
+}
+
 /// `POST /v1/promotions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

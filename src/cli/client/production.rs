@@ -104,6 +104,11 @@ impl Transport for Https {
                     Ok(Event { name: event.name, data: event.data })
                 })
                 .boxed())),
+            // 410: the index is no longer kept. The body is the one event to go on from.
+            Err(HttpError::NotEvents { response, .. }) if response.status.as_u16() == 410 => {
+                let once = Event::parse(&String::from_utf8_lossy(&response.body));
+                Ok(Ok(futures_util::stream::iter(once.map(Ok)).boxed()))
+            }
             Err(HttpError::NotEvents { response, .. }) => Ok(Err(of(*response))),
             Err(other) => Err(cause(other)),
         }

@@ -96,6 +96,19 @@ pub struct Event {
     pub data: String,
 }
 
+impl Event {
+    /// Reads the one event that a body holds.
+    pub fn parse(body: &str) -> Option<Self> {
+        let field = |name: &str| {
+            let lines = body.lines().filter_map(|line| line.strip_prefix(name));
+            lines.map(|value| value.strip_prefix(' ').unwrap_or(value)).collect::<Vec<_>>()
+        };
+        let data = field("data:").join("\n");
+        let name = field("event:").last().map_or("message", |name| *name).to_owned();
+        (!data.is_empty()).then_some(Self { name, data })
+    }
+}
+
 /// Events until the stream ends or breaks.
 pub type Events = BoxStream<'static, Result<Event, String>>;
 

@@ -4,13 +4,20 @@ use super::fixtures::{self, done, dry_run, explanation, lost, promotion, shown, 
 use super::world::{Cluster, Ran, run, run_on};
 use crate::exit::Exit;
 use crate::screen::Facts;
+use axum::extract::Query;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use cryptorun_core::position::Hash;
 use cryptorun_core::promotion::{Kind, PromotionId};
+use cryptorun_core::scope::Phase;
 use cryptorun_core::time::WallTime;
-use cryptorun_core::wire::{RegionStatus, SimulatedMoment, Simulation, Status};
+use cryptorun_core::token::Token;
+use cryptorun_core::wire::{
+    LeaseEvent, LeaseState, RegionStatus, SimulatedMoment, Simulation, Status,
+};
 use insta::assert_snapshot;
+use std::collections::BTreeMap;
 
 fn says(status: Status) -> Cluster {
     let regions = || {
@@ -300,6 +307,43 @@ async fn forks_are_listed_with_their_count() {
     ");
     let none = out(&says(status()), "cryptorun replication forks list").await;
     assert_eq!(none, "no forks\n");
+}
+
+/// Two changes at a time, after the index that is named.
+async fn leases(Query(query): Query<BTreeMap<String, u64>>) -> Response {
+    let event = |index: u64| {
+        let mut lease = LeaseState {
+            scope: fixtures::warm(),
+            phase: Phase::Active,
+            holder: Some(fixtures::region("us-east-1")),
+            session: None,
+            token: Token { incarnation: 0, epoch: index },
+            assigned: fixtures::region("us-east-1"),
+        };
+        if index.is_multiple_of(2) {
+            (lease.phase, lease.holder) = (Phase::Vacant, None);
+        }
+        let data = serde_json::to_string(&LeaseEvent { index, leases: vec![lease] }).unwrap();
+        format!("event: change\nid: {index}\ndata: {data}\n\n")
+    };
+    let from = query.get("watch_from").copied().unwrap_or(0);
+    (from + 1..from + 3).map(event).collect::<String>().into_response()
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_goes_on_after_the_last_index_it_showed() {
+    let cluster = Cluster::of(Router::new().route("/v1/leases", get(leases)));
+    let ran = run(&cluster, "cryptorun replication watch --count 3").await;
+    assert_eq!(ran.exit, Exit::Done);
+    assert_snapshot!(ran.out, @r"
+    1         change  warm/global   active    us-east-1   token 0.1  assigned us-east-1
+    2         change  warm/global   vacant    –           token 0.2  assigned us-east-1
+    3         change  warm/global   active    us-east-1   token 0.3  assigned us-east-1
+    ");
+    let asked = ["a:1 GET /v1/leases", "a:1 GET /v1/leases?watch_from=2"];
+    assert_eq!(cluster.sent(), asked);
+    let json = run(&cluster, "cryptorun replication watch --from-index 7 --count 1 -o json").await;
+    assert_eq!(serde_json::from_str::<LeaseEvent>(&json.out).unwrap().index, 8);
 }
 
 /// A reader that went away.

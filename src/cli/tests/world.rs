@@ -2,7 +2,7 @@
 
 use crate::args::ClientArgs;
 use crate::client::Client;
-use crate::client::transport::{Events, Method, Reply, Request, SendError, Transport};
+use crate::client::transport::{Event, Events, Method, Reply, Request, SendError, Transport};
 use crate::context::{Checker, Host};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -14,6 +14,7 @@ use clap::{CommandFactory, Parser};
 use cryptorun_core::config::ClusterConfig;
 use cryptorun_platform::random::SeededRandom;
 use cryptorun_platform::settings::{Reader, SettingsError};
+use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -124,8 +125,14 @@ impl Transport for Cluster {
         })
     }
 
-    async fn events(&self, at: &str, _: &str) -> Result<Result<Events, Reply>, SendError> {
-        Err(SendError::NotSent(format!("{at} streams nothing in tests")))
+    async fn events(&self, at: &str, path: &str) -> Result<Result<Events, Reply>, SendError> {
+        let reply = self.send(at, &Request::new(Method::Get, path), Duration::MAX).await?;
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        let events: Vec<_> = body.split("\n\n").filter_map(Event::parse).map(Ok).collect();
+        match reply.status {
+            200 => Ok(Ok(futures_util::stream::iter(events).boxed())),
+            _ => Ok(Err(reply)),
+        }
     }
 }
 
