@@ -111,6 +111,14 @@ impl SimDisk {
         self.state().fault = None;
     }
 
+    /// The process that held this disk was killed, and the machine goes on: what was written is
+    /// still seen, and still pending.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.locks.clear();
+        state.generation += 1;
+    }
+
     /// Room for file contents in total; writes that would need more fail with `ENOSPC`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
@@ -124,6 +132,16 @@ impl SimDisk {
     /// How many changes a crash could lose now: for aiming crashes.
     pub fn pending(&self) -> usize {
         self.state().pending.len()
+    }
+
+    /// How long the write is that [`Keep::Torn`] would tear.
+    pub fn last_pending_write(&self) -> usize {
+        let state = self.state();
+        let len = |p: &Pending| match p {
+            Pending::Write { bytes, .. } => Some(bytes.len()),
+            Pending::Names { .. } => None,
+        };
+        state.pending.iter().rev().find_map(len).unwrap_or(0)
     }
 
     /// Changes bytes behind everybody's back, on the medium too: a rotten sector.
@@ -166,6 +184,10 @@ impl SimDisk {
 }
 
 impl Fault {
+    pub fn kind(self) -> io::ErrorKind {
+        self.error().kind()
+    }
+
     fn error(self) -> io::Error {
         match self {
             Self::Full => Errno::NOSPC.into(),
