@@ -28,10 +28,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::warn;
 
+pub use serve::serve_http;
+
 use crate::net::Peer;
 use crate::tls::{ServerStream, ServerTls};
 
 mod holder;
+mod serve;
 #[cfg(test)]
 mod tests;
 

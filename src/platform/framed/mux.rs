@@ -201,6 +201,14 @@ impl Mux {
         lock(&self.calls).clear();
     }
 
+    /// Closes once no call of ours is under way, after `within` at the latest.
+    pub async fn finish(&self, within: Duration) {
+        let all = u32::try_from(CALLS_MAX).unwrap_or(u32::MAX);
+        // Taking every permit means that nobody else holds one.
+        let _ = tokio::time::timeout(within, self.free_calls.acquire_many(all)).await;
+        self.close("replaced".to_owned());
+    }
+
     pub async fn call(&self, kind: u8, body: Bytes, deadline: Instant) -> Result<Bytes, CallError> {
         if body.len() > FRAME_BYTES_MAX {
             return Err(CallError::Refused(format!("{} bytes are too large", body.len())));

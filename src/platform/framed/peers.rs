@@ -21,6 +21,9 @@ use super::Timing;
 use super::mux::{Mux, Role};
 use super::wire::{FrameReader, Type};
 
+/// Calls under way on a connection that is being replaced get this long.
+const RETIRE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Where a peer is, and which identity must answer there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -183,7 +186,14 @@ impl Peers for FramedPeers {
         ttl: Duration,
     ) -> Result<Bytes, CallError> {
         let deadline = Instant::now() + ttl;
-        self.connected(to, deadline).await?.call(kind, body, deadline).await
+        let mux = self.connected(to, deadline).await?;
+        match mux.call(kind, body.clone(), deadline).await {
+            // The connection was replaced just as we took it; nothing was sent.
+            Err(CallError::Unreachable) if mux.closed.is_cancelled() => {
+                self.connected(to, deadline).await?.call(kind, body, deadline).await
+            }
+            done => done,
+        }
     }
 
     async fn stream(&self, to: u64, kind: u8) -> Result<Duplex, CallError> {
@@ -218,20 +228,27 @@ impl Connector {
 
     async fn keep_connected(&self, backoff: &mut Backoff) {
         let (number, addr) = (self.number, &self.addr);
+        let mut reloads = self.tls.store().changes();
         loop {
+            reloads.mark_unchanged();
             match self.connect().await {
                 Ok(mux) => {
                     let since = Instant::now();
-                    info!(peer = number, addr, "peer connected");
-                    self.state.send_replace(State::Connected(Arc::clone(&mux)));
+                    self.replace_by(Arc::clone(&mux));
                     tokio::select! {
                         () = mux.closed.cancelled() => {
                             warn!(peer = number, addr, why = mux.why(), "peer lost");
+                            self.state.send_replace(State::Connecting);
                         }
                         // What is under way there is still answered.
-                        () = mux.retired.cancelled() => info!(peer = number, addr, "peer drains"),
+                        () = mux.retired.cancelled() => {
+                            info!(peer = number, addr, "peer drains");
+                            self.state.send_replace(State::Connecting);
+                        }
+                        // Shows our new certificate, and checks theirs by the new roots. The old
+                        // connection serves until there is another.
+                        Ok(()) = reloads.changed() => continue,
                     }
-                    self.state.send_replace(State::Connecting);
                     // One that dies young is no success: do not spin.
                     if since.elapsed() > self.timing.retry.1 {
                         backoff.reset();
@@ -240,14 +257,27 @@ impl Connector {
                     }
                 }
                 Err(cause) => {
-                    let known = matches!(&*self.state.borrow(), State::Down(old) if *old == cause);
-                    if !known {
-                        warn!(peer = number, addr, cause, "peer unreachable");
-                        self.state.send_replace(State::Down(cause));
+                    let old = self.state.send_replace(State::Down(cause.clone()));
+                    match old {
+                        State::Down(known) if known == cause => {}
+                        State::Connected(mux) => mux.close(cause),
+                        _ => warn!(peer = number, addr, cause, "peer unreachable"),
                     }
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
+        }
+    }
+
+    fn replace_by(&self, mux: Arc<Mux>) {
+        info!(peer = self.number, addr = self.addr, "peer connected");
+        if let State::Connected(old) = self.state.send_replace(State::Connected(mux)) {
+            self.spawn.spawn(
+                "framed-retire",
+                Box::pin(async move {
+                    old.finish(RETIRE_WITHIN).await;
+                }),
+            );
         }
     }
 

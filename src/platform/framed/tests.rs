@@ -223,6 +223,34 @@ async fn a_peer_that_restarts_is_called_again() {
 }
 
 #[tokio::test]
+async fn new_credentials_replace_the_connection_under_a_call() {
+    let world = World::new();
+    let server = Server::start(&world.store(Class::Node, "n2"), any_port()).await;
+    let store = world.store(Class::Node, "n1");
+    let peers = peers(&store, &[(2, Target::at(server.addr.to_string()))]);
+    let addrs = || {
+        let callers = server.desk.callers.lock().unwrap();
+        callers.iter().map(|peer| peer.addr).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let slow = peers.call(2, WAIT, Bytes::from_static(b"slow"), PATIENCE);
+    let reload = async {
+        until("the call has arrived", || server.desk.waiting.load(Ordering::SeqCst) == 1).await;
+        world.write("n1", &world.leaf(&store.id()));
+        assert!(store.reload_if_changed().unwrap());
+        let moved = async {
+            while addrs() < 2 {
+                let answer = peers.call(2, ECHO, Bytes::new(), PATIENCE).await;
+                assert!(answer.is_ok(), "no call fails meanwhile: {answer:?}");
+            }
+        };
+        tokio::time::timeout(PATIENCE, moved).await.expect("a new connection is made");
+        server.desk.go.notify_one();
+    };
+    let (slow, ()) = tokio::join!(slow, reload);
+    assert_eq!(slow, Ok(Bytes::from_static(b"slow")), "answered on the old connection");
+}
+
+#[tokio::test]
 async fn a_call_under_way_is_answered_while_the_server_drains() {
     let (_world, server, peers) = one_pair().await;
     let desk = Arc::clone(&server.desk);

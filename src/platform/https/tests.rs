@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::identity::Class;
-use crate::listener::{Limits, MtlsIo, MtlsListener, PlainListener};
+use crate::listener::{Limits, MtlsIo, MtlsListener, PlainListener, serve_http};
 use crate::net::Peer;
 use crate::testkit::{CLUSTER, PATIENCE, World, until};
 
@@ -55,11 +55,7 @@ impl Served {
             .route("/never", get(std::future::pending::<String>))
             .route("/events", get(events));
         let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let service = app.into_make_service_with_connect_info::<Peer>();
-        let task = tokio::spawn(async move {
-            axum::serve(listener, service).with_graceful_shutdown(stopped).await.unwrap();
-        });
+        let task = tokio::spawn(serve_http(listener, app, stop.clone()));
         Self { endpoint: addr.to_string(), addr, stop, task, connections }
     }
 
@@ -201,7 +197,7 @@ async fn what_never_left_says_why() {
     let plain = PlainListener::bind(any_port(), Limits::default()).await.unwrap();
     let endpoint = plain.addr().to_string();
     let health = Router::new().route("/live", get(|| async { "ok" }));
-    tokio::spawn(async move { axum::serve(plain, health).await });
+    tokio::spawn(serve_http(plain, health, CancellationToken::new()));
     let ana = HttpsClient::new(&ana, Expect::nodes(CLUSTER));
     let error = ana.send(&endpoint, Request::get("/live"), PATIENCE).await.unwrap_err();
     assert!(matches!(error, HttpError::NotSent { cause: Cause::Dial(_), .. }), "{error}");
@@ -238,6 +234,37 @@ async fn events_arrive_resume_and_do_not_wait_for_ever() {
         Err(HttpError::NotEvents { response, .. }) => assert_eq!(response.status, 200),
         other => panic!("{:?}", other.err()),
     }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answers_what_is_under_way_and_cuts_what_never_ends() {
+    let world = World::new();
+    let served = Served::start(&world.store(Class::Node, "n1"), any_port()).await;
+    let ana = client(&world, Class::Person, "ana");
+    // Sent in full, answered once the server is told to stop.
+    let stop = served.stop.clone();
+    let slow = Router::new().route(
+        "/slow",
+        get(move || async move {
+            stop.cancel();
+            tokio::task::yield_now().await;
+            "done"
+        }),
+    );
+    let listener = listen(&world.store(Class::Node, "n2"), any_port()).await;
+    let endpoint = listener.addr().to_string();
+    let serving = tokio::spawn(serve_http(listener, slow, served.stop.clone()));
+    // Never ends by itself.
+    let mut events = ana.events(&served.endpoint, "/events", Some("7"), PATIENCE).await.unwrap();
+    events.next().await.unwrap().unwrap();
+
+    let answer = ana.send(&endpoint, Request::get("/slow"), PATIENCE).await.unwrap();
+    assert_eq!(answer.body, "done");
+    serving.await.unwrap();
+    let drained = tokio::time::timeout(PATIENCE, served.task).await;
+    drained.expect("the endless stream is cut").unwrap();
+    let rest: Vec<_> = events.into_stream().collect().await;
+    assert!(rest.last().unwrap().is_err(), "a cut is not an end");
 }
 
 #[tokio::test]
