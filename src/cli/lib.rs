@@ -9,7 +9,18 @@
 //! person is never left without the next command.
 //!
 //! Deliberately absent: Raft, the readers of configuration files and the other processes' arguments;
-//! `main` brings what is needed of them in [`Host`].
+//! `main` brings what is needed of them in [`Host`], and flattens [`Verb`] beside its own:
+//!
+//! ```ignore
+//! #[derive(Subcommand)]
+//! enum Word {
+//!     Node(NodeArgs),
+//!     #[command(flatten)]
+//!     Client(Box<cryptorun_cli::Verb>),
+//! }
+//! // …
+//! Word::Client(verb) => cryptorun_cli::run(*verb, &Host { grammar: Program::command(), checker }).into()
+//! ```
 
 pub mod args;
 mod audit;

@@ -1,28 +1,32 @@
 //! Answers as they are drawn.
 
 use super::fixtures::{self, done, dry_run, explanation, lost, promotion, shown, status};
-use super::world::{Cluster, Ran, run, run_on};
+use super::world::{Cluster, Node, Ran, run, run_on};
 use crate::exit::Exit;
 use crate::screen::Facts;
 use axum::extract::Query;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use cryptorun_core::position::Hash;
+use cryptorun_core::command::Extended;
+use cryptorun_core::position::{Hash, Position};
 use cryptorun_core::promotion::{Kind, PromotionId};
 use cryptorun_core::scope::Phase;
-use cryptorun_core::time::WallTime;
+use cryptorun_core::session::{SessionKey, WorkerAddresses};
+use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_core::token::Token;
 use cryptorun_core::wire::{
-    LeaseEvent, LeaseState, RegionStatus, SimulatedMoment, Simulation, Status,
+    CandleRow, Candles, LeaseEvent, LeaseState, RegionStatus, SessionStatus, SimulatedMoment,
+    Simulation, Status,
 };
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
 
-fn says(status: Status) -> Cluster {
-    let regions = || {
-        cryptorun_core::region::SHIPPED_ALIASES.map(|(name, aliases)| RegionStatus {
-            region: name.into(),
+fn regions() -> Vec<RegionStatus> {
+    let shipped = cryptorun_core::region::SHIPPED_ALIASES.iter();
+    shipped
+        .map(|(name, aliases)| RegionStatus {
+            region: (*name).into(),
             aliases: aliases.iter().map(|a| a.to_string()).collect(),
             link: Default::default(),
             health: 1000,
@@ -30,11 +34,14 @@ fn says(status: Status) -> Cluster {
             report: None,
             reported: None,
         })
-    };
+        .collect()
+}
+
+fn says(status: Status) -> Cluster {
     Cluster::of(
         Router::new()
             .route("/v1/status", get(async move || Json(status)))
-            .route("/v1/regions", get(async move || Json(regions()))),
+            .route("/v1/regions", get(async || Json(regions()))),
     )
 }
 
@@ -307,6 +314,73 @@ async fn forks_are_listed_with_their_count() {
     ");
     let none = out(&says(status()), "cryptorun replication forks list").await;
     assert_eq!(none, "no forks\n");
+}
+
+/// A worker of us-east-1 that holds the scope and one of us-west-2 that follows.
+fn sessions() -> Vec<SessionStatus> {
+    let session = |worker: &str, region: &str, holds: Vec<Extended>| SessionStatus {
+        session: SessionKey { worker: worker.to_owned(), boot: 1 },
+        region: region.into(),
+        addresses: WorkerAddresses { api: format!("{worker}:7410"), data: String::new() },
+        renew_seq: 9,
+        renewed: Millis(300),
+        barred: false,
+        holds,
+    };
+    let token = Token { incarnation: 0, epoch: 3 };
+    let lease = Extended { scope: fixtures::warm(), token, start: Position::START };
+    vec![session("w1", "us-east-1", vec![lease]), session("w2", "us-west-2", Vec::new())]
+}
+
+#[tokio::test]
+async fn candles_come_from_the_holder_or_from_the_region_that_is_named() {
+    let worker = |authority: &str| {
+        let candles = Candles {
+            authority: authority.to_owned(),
+            token: Token { incarnation: 0, epoch: 3 },
+            position: Position { seq: 812, hash: Hash::ZERO },
+            staleness: Millis::secs(8),
+            watermark: WallTime(fixtures::NOW),
+            rows: vec![CandleRow {
+                venue: "kraken".to_owned(),
+                symbol: "BTC/USD".to_owned(),
+                open_time: WallTime(fixtures::NOW),
+                open: "91234.5".to_owned(),
+                high: "91240.0".to_owned(),
+                low: "91230.1".to_owned(),
+                close: "91239.9".to_owned(),
+                volume: "1.25000000".to_owned(),
+                trades: 17,
+                state: "revised".to_owned(),
+                revision: 1,
+            }],
+        };
+        Node::Up(Router::new().route("/v1/warm/candles", get(async move || Json(candles))))
+    };
+    let control = Router::new()
+        .route("/v1/sessions", get(async || Json(sessions())))
+        .route("/v1/regions", get(async || Json(regions())));
+    let cluster = Cluster::of(control)
+        .hidden("w1:7410", worker("primary"))
+        .hidden("w2:7410", worker("replica"));
+    let line = "cryptorun warm get --symbol BTC/USD --since 2026-01-01T00:00:00Z --limit 5";
+    assert_snapshot!(out(&cluster, line).await, @r"
+    primary · token 0.3 · position 812 · 8.0 s old · complete to 2026-01-02T14:02:31Z
+    OPENED                VENUE   SYMBOL   OPEN     HIGH     LOW      CLOSE    VOLUME      TRADES  STATE
+    2026-01-02T14:02:31Z  kraken  BTC/USD  91234.5  91240.0  91230.1  91239.9  1.25000000  17      revised (1)
+    ");
+    let there = out(&cluster, &format!("{line} --region us-west -o json")).await;
+    assert_eq!(serde_json::from_str::<Candles>(&there).unwrap().authority, "replica");
+    let asked = "w1:7410 GET /v1/warm/candles?group=global&symbol=BTC%2FUSD&limit=5\
+                 &since=2026-01-01T00:00:00Z";
+    assert_eq!(cluster.sent()[1], asked);
+    let nobody = run(&cluster, "cryptorun warm get --symbol BTC/USD --region eu-west").await;
+    assert_eq!(nobody.exit, Exit::CheckFailed);
+    assert!(
+        nobody.err.starts_with("error: no worker of eu-west-1 has a session"),
+        "{}",
+        nobody.err
+    );
 }
 
 /// Two changes at a time, after the index that is named.

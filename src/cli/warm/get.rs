@@ -13,6 +13,10 @@ use cryptorun_core::region::{RegionName, resolve};
 use cryptorun_core::scope::{ScopeId, Tier};
 use cryptorun_core::time::WallTime;
 use cryptorun_core::wire::{Candles, RegionStatus, SessionStatus};
+use std::time::Duration;
+
+/// How long a copy may take to reach `--min-position`: less than one attempt of the client.
+const WAIT: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Debug, Args)]
 pub struct Get {
@@ -37,9 +41,12 @@ pub struct Get {
     /// At most so many rows, the latest
     #[arg(long, default_value_t = 20)]
     limit: u32,
+    /// Wait for this position, as an earlier answer named it
+    #[arg(long, value_name = "N")]
+    min_position: Option<u64>,
     /// Refuse data older than this
     #[arg(long, value_name = "SPAN", value_parser = crate::args::span)]
-    max_staleness: Option<std::time::Duration>,
+    max_staleness: Option<Duration>,
 }
 
 pub async fn run(args: Get, context: &mut Context) -> Ended {
@@ -58,6 +65,9 @@ pub async fn run(args: Get, context: &mut Context) -> Ended {
         if let Some(at) = at {
             path.push_str(&format!("&{name}={at}"));
         }
+    }
+    if let Some(position) = args.min_position {
+        path.push_str(&format!("&min_position={position}&wait_ms={}", WAIT.as_millis()));
     }
     if let Some(span) = args.max_staleness {
         path.push_str(&format!("&max_staleness_ms={}", span.as_millis()));
