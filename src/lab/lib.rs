@@ -7,6 +7,7 @@
 //! `control.rs` for who answers.
 
 pub mod control;
+pub mod demo;
 pub mod http;
 pub mod ports;
 pub mod protocol;
