@@ -1,0 +1,121 @@
+//! What goes wrong, by what the caller will do next.
+
+use cryptorun_platform::segments;
+use std::path::PathBuf;
+
+/// Why a node does not start. The program ends with exit code 8.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another node's or cluster's disk, or somebody holds it, or it is full, damaged, forbidden.
+    #[error(transparent)]
+    Log(#[from] segments::OpenError),
+    /// A record of the log passed its checksum and still means nothing: written by a newer program.
+    #[error(
+        "{path}: segment {segment}, offset {offset} does not decode; start the program that wrote it, or a newer one"
+    )]
+    Undecodable { path: PathBuf, segment: u64, offset: u64, source: crate::codec::CodecError },
+    /// The log lacks entries that it should hold.
+    #[error("{path}: entry {index} is missing from the log; restore this disk from a peer")]
+    Hole { path: PathBuf, index: u64 },
+    /// The log starts behind every snapshot that can be read.
+    #[error(
+        "{path}: no readable snapshot reaches entry {needed}, where the log starts; wipe this disk and add the node anew under a new id"
+    )]
+    NoSnapshot { path: PathBuf, needed: u64 },
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}")]
+    Disk { action: &'static str, path: PathBuf, source: std::io::Error },
+    /// Timings that openraft refuses.
+    #[error("timing does not fit: {0}")]
+    Timing(String),
+    /// openraft did not come up.
+    #[error("raft does not start: {0}")]
+    Raft(String),
+}
+
+impl StartError {
+    /// What prevents a start, for the shell (DESIGN §14).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Timing(_) => 2,
+            _ => 8,
+        }
+    }
+}
+
+/// Why a proposal has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Ask there. Nothing was appended.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who does, as far as known.
+        leader: Option<u64>,
+    },
+    /// Nobody leads, or the leader lost its quorum. Nothing was appended.
+    #[error("no leader has a quorum now; try again")]
+    NoLeader,
+    /// Too much in flight. Nothing was appended.
+    #[error("too many proposals in flight; try again")]
+    Overloaded,
+    /// The command is too large for the log.
+    #[error("the command does not fit a log entry: {0}")]
+    TooLarge(String),
+    /// It was appended; whether it commits is not known.
+    #[error("outcome unknown: it was appended and no commit was seen; ask by its idempotency key")]
+    OutcomeUnknown,
+    /// This node is shutting down or its disk failed.
+    #[error("this node has stopped")]
+    Stopped,
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Nobody leads, as far as this node knows.
+    #[error("no leader is known; a stale read is possible")]
+    NoLeader,
+    /// The leader was asked and could not confirm that it still leads.
+    #[error("no quorum confirmed the leader; a stale read is possible")]
+    NoQuorum,
+    /// The index was not applied here in time.
+    #[error("entry {index} was not applied here in time, {applied} was")]
+    TooSlow {
+        /// What was waited for.
+        index: u64,
+        /// How far it got.
+        applied: u64,
+    },
+    /// This node is shutting down or its disk failed.
+    #[error("this node has stopped")]
+    Stopped,
+}
+
+/// Why the membership did not change, or the lead was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// Ask there.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who does, as far as known.
+        leader: Option<u64>,
+    },
+    /// It was founded before.
+    #[error("this cluster has members already")]
+    AlreadyInitialized,
+    /// No such member.
+    #[error("node {id} is no member")]
+    NoMember {
+        /// As asked.
+        id: u64,
+    },
+    /// Another change is under way, or the new set cannot decide.
+    #[error("membership change refused: {0}")]
+    Refused(String),
+    /// It took too long; it may still happen.
+    #[error("membership change not seen to finish; look at the members")]
+    OutcomeUnknown,
+    /// This node is shutting down or its disk failed.
+    #[error("this node has stopped")]
+    Stopped,
+}

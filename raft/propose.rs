@@ -1,0 +1,181 @@
+//! Commands on their way into the log.
+//!
+//! What always holds:
+//!  1. stamps are given in append order: stamping and handing to openraft are one critical section;
+//!  2. a command is bound to the leadership whose anchor stamped it, or not appended at all;
+//!  3. what keeps sessions alive has places of its own, so no load of other commands delays it
+//!     beyond the entries already in flight;
+//!  4. `OutcomeUnknown` is said whenever a command may have been appended and no answer came.
+
+use crate::error::ProposeError;
+use crate::leadership::Leadership;
+use crate::node::{Inner, Node};
+use crate::types::{Payload, TypeConfig};
+use cryptorun_core::command::{Answer, Command, Entry};
+use cryptorun_core::people::Actor;
+use cryptorun_core::record::RequestKey;
+use cryptorun_core::time::Stamp;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
+use openraft::impls::ProgressResponder;
+use std::time::Duration;
+use tokio::sync::{Mutex, Semaphore};
+
+/// Commands of people and controllers in flight. At 70 ms a commit it allows 14 000 a second.
+pub const ADMISSIONS_MAX: usize = 1024;
+/// Renewals and their like in flight: one a session, and there are far fewer sessions.
+pub const RENEWALS_MAX: usize = 1024;
+
+/// The two lanes, and the order of appending.
+pub(crate) struct Lanes {
+    admissions: Semaphore,
+    renewals: Semaphore,
+    appending: Mutex<()>,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            admissions: Semaphore::new(ADMISSIONS_MAX),
+            renewals: Semaphore::new(RENEWALS_MAX),
+            appending: Mutex::new(()),
+        }
+    }
+}
+
+impl Lanes {
+    fn of(&self, command: &Command) -> &Semaphore {
+        match command {
+            Command::OpenSession(_)
+            | Command::Renew(_)
+            | Command::EndSession(_)
+            | Command::Release(_)
+            | Command::Handover(_)
+            | Command::Tick => &self.renewals,
+            _ => &self.admissions,
+        }
+    }
+}
+
+/// A command that is in the log for good, and applied here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Where.
+    pub index: u64,
+    /// How it was stamped.
+    pub stamp: Stamp,
+    /// What the machine said; a refusal is an answer.
+    pub answer: Answer,
+}
+
+impl Node {
+    /// Stamps a command, appends it, and waits until it is committed and applied here.
+    ///
+    /// # Errors
+    /// Only [`ProposeError::OutcomeUnknown`] leaves open whether it was appended.
+    pub async fn propose(
+        &self,
+        actor: Actor,
+        via: Option<u64>,
+        request: Option<RequestKey>,
+        command: Command,
+    ) -> Result<Committed, ProposeError> {
+        self.0.propose(actor, via, request, command).await
+    }
+}
+
+impl Inner {
+    pub async fn propose(
+        &self,
+        actor: Actor,
+        via: Option<u64>,
+        request: Option<RequestKey>,
+        command: Command,
+    ) -> Result<Committed, ProposeError> {
+        let lane = self.lanes.of(&command);
+        let _place = lane.try_acquire().map_err(|_| ProposeError::Overloaded)?;
+        self.until_anchored().await?;
+        let (responder, answer) = ProgressResponder::complete_only();
+        let stamp = {
+            let _order = self.lanes.appending.lock().await;
+            let anchor = *self.anchor.borrow();
+            let Some(anchor) = anchor.filter(|_| self.leadership.borrow().anchored) else {
+                return Err(elsewhere(&self.leadership.borrow()));
+            };
+            let stamp = anchor.stamp(self.platform.clock.as_ref());
+            let payload = Payload::new(Entry { stamp, actor, via, request, command })
+                .map_err(|error| ProposeError::TooLarge(error.to_string()))?;
+            let write = self.raft.write(payload).with_leader(anchor.leader).responder(responder);
+            write.await.map_err(|_| ProposeError::Stopped)?;
+            stamp
+        };
+        let answered = tokio::time::timeout(self.patience(), answer).await;
+        match answered {
+            Ok(Ok(Ok(written))) => match written.data.0 {
+                Some(answer) => Ok(Committed { index: written.log_id.index, stamp, answer }),
+                // A command always has an answer.
+                None => Err(ProposeError::OutcomeUnknown),
+            },
+            // openraft says this only of what it did not append.
+            Ok(Ok(Err(ClientWriteError::ForwardToLeader(to)))) => Err(turned_away(&to)),
+            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(ProposeError::OutcomeUnknown),
+        }
+    }
+
+    /// Appends a tick without waiting for anything but its place: called once for each anchor, before
+    /// the leadership is announced as anchored.
+    pub async fn append_tick(&self) {
+        let _order = self.lanes.appending.lock().await;
+        let Some(anchor) = *self.anchor.borrow() else { return };
+        let entry = Entry {
+            stamp: anchor.stamp(self.platform.clock.as_ref()),
+            actor: Actor::Node(self.id),
+            via: None,
+            request: None,
+            command: Command::Tick,
+        };
+        if let Ok(payload) = Payload::new(entry) {
+            drop(self.raft.write(payload).with_leader(anchor.leader).await);
+        }
+    }
+
+    /// A new leader cannot stamp before it has applied its first entry: a round trip and a sync.
+    async fn until_anchored(&self) -> Result<(), ProposeError> {
+        let mut leadership = self.leadership.subscribe();
+        let now = *leadership.borrow();
+        if now.anchored {
+            return Ok(());
+        }
+        if !now.leading {
+            return Err(elsewhere(&now));
+        }
+        let settled = leadership.wait_for(|now| now.anchored || !now.leading);
+        let wait = self.timing.election_max.to_duration();
+        match tokio::time::timeout(wait, settled).await {
+            Ok(Ok(now)) if now.anchored => Ok(()),
+            Ok(Ok(now)) => Err(elsewhere(&now)),
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Err(_) => Err(ProposeError::NoLeader),
+        }
+    }
+
+    /// Longest wait for a commit: a leader that lost its quorum, its successor's election, and the
+    /// truncation that tells the old one.
+    fn patience(&self) -> Duration {
+        self.timing.election_max.to_duration() * 3 + Duration::from_secs(1)
+    }
+}
+
+fn elsewhere(now: &Leadership) -> ProposeError {
+    match now.leader {
+        Some(_) if now.leading => ProposeError::NoLeader,
+        Some(leader) => ProposeError::NotLeader { leader: Some(leader) },
+        None => ProposeError::NoLeader,
+    }
+}
+
+fn turned_away(to: &ForwardToLeader<TypeConfig>) -> ProposeError {
+    match (to.reason, to.leader_id) {
+        (ForwardReason::LeaseExpired, _) | (_, None) => ProposeError::NoLeader,
+        (_, leader) => ProposeError::NotLeader { leader },
+    }
+}

@@ -1,0 +1,419 @@
+//! The applied machine: entries in; answers, effects, stored records, audit bodies and snapshots out.
+//!
+//! What always holds:
+//!  1. exactly the records that the core says changed are stored, one batch an apply, together with
+//!     the last applied id and the membership;
+//!  2. the state hash covers index, keys and bytes of every change since the beginning, so two nodes
+//!     that differ anywhere differ at that index;
+//!  3. effects leave only while this node leads, and only those of its own leadership;
+//!  4. a snapshot is on the medium before openraft hears of it.
+//!
+//! Reads are answered from memory. A state store that fails is left behind with a warning; it is
+//! rebuilt at the next start.
+
+use crate::audit_log::AuditLog;
+use crate::codec::snapshot::{Standing, decode, encode, standing};
+use crate::codec::{CodecError, record};
+use crate::error::StartError;
+use crate::leadership::Anchor;
+use crate::log_store::{LogStore, PurgeGate};
+use crate::probe::{Probe, Seen};
+use crate::snapshot::{Found, Snapshots};
+use crate::state_store::{self, Changes, StateStore};
+use crate::types::{
+    Answered, EntryPayload, LogEntry, LogId, SnapshotData, SnapshotMeta, SnapshotOf,
+    StoredMembership, TypeConfig,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use cryptorun_core::command::Answer;
+use cryptorun_core::machine::{Effect, Machine};
+use cryptorun_core::position::Hash;
+use cryptorun_core::record::{Record, RecordKey};
+use cryptorun_platform::clock::Clock;
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{Notify, broadcast, watch};
+
+/// Effects that may wait for the controller. One that falls behind by more is told so and looks at
+/// the machine instead: effects only say where to look.
+pub const EFFECTS_MAX: usize = 1024;
+
+/// An effect and the index of the entry it follows from.
+pub type EffectAt = (u64, Effect);
+
+/// A handle; clones share the machine.
+#[derive(Clone)]
+pub struct StateMachine(Arc<Inner>);
+
+pub(crate) struct Inner {
+    id: u64,
+    clock: Arc<dyn Clock>,
+    held: RwLock<Held>,
+    store: Arc<dyn StateStore>,
+    store_failed: AtomicBool,
+    snapshots: Snapshots,
+    audit: AuditLog,
+    /// Index of the newest durable snapshot, plus one; none is zero.
+    durable: AtomicU64,
+    current: Mutex<Option<(SnapshotMeta, Bytes)>>,
+    blocking: Blocking,
+    leading: AtomicBool,
+    applied: watch::Sender<Option<LogId>>,
+    anchor: watch::Sender<Option<Anchor>>,
+    effects: broadcast::Sender<EffectAt>,
+    /// Audit bodies may be missing: somebody should fetch them.
+    pub(crate) audit_gap: Notify,
+    probe: Option<Arc<dyn Probe>>,
+}
+
+#[derive(Default)]
+struct Held {
+    machine: Machine,
+    standing: Standing,
+}
+
+/// Where blocking file work runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocking {
+    /// On tokio's blocking threads.
+    Threads,
+    /// Where it is called: simulated disks do not block.
+    Inline,
+}
+
+impl Blocking {
+    pub async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        match self {
+            Self::Inline => work(),
+            Self::Threads => tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?,
+        }
+    }
+}
+
+/// What a state machine is made of.
+pub(crate) struct Parts {
+    pub id: u64,
+    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn StateStore>,
+    pub snapshots: Snapshots,
+    pub audit: AuditLog,
+    pub blocking: Blocking,
+    pub probe: Option<Arc<dyn Probe>>,
+}
+
+impl StateMachine {
+    /// Finds the newest standing that the log can go on from: the store's, else a snapshot's, else
+    /// the beginning.
+    pub(crate) fn open(parts: Parts) -> Result<Self, StartError> {
+        let Parts { id, clock, store, snapshots, audit, blocking, probe } = parts;
+        let found = snapshots.newest()?;
+        let current = found.map(|Found { standing, machine, bytes }| {
+            ((standing.meta.clone(), bytes), Held { machine, standing })
+        });
+        let (current, held) = current.unzip();
+        let last = held.as_ref().and_then(|held| held.standing.meta.last_log_id);
+        Ok(Self(Arc::new(Inner {
+            id,
+            clock,
+            held: RwLock::new(held.unwrap_or_default()),
+            store,
+            store_failed: AtomicBool::new(false),
+            snapshots,
+            audit,
+            durable: AtomicU64::new(last.map_or(0, |id| id.index + 1)),
+            current: Mutex::new(current),
+            blocking,
+            leading: AtomicBool::new(false),
+            applied: watch::Sender::new(last),
+            anchor: watch::Sender::new(None),
+            effects: broadcast::Sender::new(EFFECTS_MAX),
+            audit_gap: Notify::new(),
+            probe,
+        })))
+    }
+
+    /// Takes the store's standing where it is newer than the snapshot's and the log bears it out,
+    /// else puts the snapshot's content in the store.
+    pub(crate) fn settle(&self, log: &LogStore) -> Result<(), StartError> {
+        let inner = &*self.0;
+        let snapshot = self.last_applied();
+        let (log_last, purged) = log.ends();
+        let stored = state_store::load(inner.store.as_ref()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "state store is rebuilt");
+            None
+        });
+        let usable = stored.filter(|(at, _)| {
+            let last = at.meta.last_log_id;
+            last >= snapshot
+                && last <= log_last
+                && last.is_none_or(|id| Some(id) == snapshot || log.log_id(id.index) == Some(id))
+        });
+        match usable {
+            Some((standing, machine)) => {
+                inner.applied.send_replace(standing.meta.last_log_id);
+                *inner.write() = Held { machine, standing };
+            }
+            None => {
+                let held = inner.read();
+                inner.keep_store(state_store::whole(&held.machine, &held.standing), true);
+            }
+        }
+        let last = self.last_applied();
+        match purged {
+            Some(purged) if last < Some(purged) => {
+                Err(StartError::NoSnapshot { path: inner.snapshots.shown(), needed: purged.index })
+            }
+            _ => {
+                inner.audit.put(inner.read().machine.audit().values().cloned());
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    pub(crate) fn last_applied(&self) -> Option<LogId> {
+        *self.0.applied.borrow()
+    }
+
+    /// The gate that the log asks before it gives entries up.
+    pub(crate) fn gate(&self) -> Arc<dyn PurgeGate> {
+        self.0.clone()
+    }
+}
+
+impl Inner {
+    pub fn with_machine<T>(&self, read: impl FnOnce(&Machine) -> T) -> T {
+        read(&self.read().machine)
+    }
+
+    /// State hash and the index it is of.
+    pub fn state_hash(&self) -> (Option<u64>, Hash) {
+        let held = self.read();
+        (held.standing.meta.last_log_id.map(|id| id.index), held.standing.hash)
+    }
+
+    pub fn applied(&self) -> watch::Receiver<Option<LogId>> {
+        self.applied.subscribe()
+    }
+
+    pub fn anchor(&self) -> watch::Receiver<Option<Anchor>> {
+        self.anchor.subscribe()
+    }
+
+    pub fn effects(&self) -> broadcast::Receiver<EffectAt> {
+        self.effects.subscribe()
+    }
+
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    pub fn blocking(&self) -> Blocking {
+        self.blocking
+    }
+
+    pub fn set_leading(&self, leading: bool) {
+        self.leading.store(leading, Ordering::Release);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, entry: &LogEntry, changes: &mut Changes) -> Result<Option<Answer>, CodecError> {
+        let log_id = entry.log_id;
+        let mut held = self.write();
+        let Held { machine, standing } = &mut *held;
+        standing.meta.last_log_id = Some(log_id);
+        let mut answer = None;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&standing.hash.0).update(&log_id.index.to_le_bytes());
+        match &entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(members) => {
+                standing.meta.last_membership =
+                    StoredMembership::new(Some(log_id), members.clone());
+            }
+            EntryPayload::Normal(payload) => {
+                let applied = machine.apply(log_id.index, payload.entry());
+                for key in &applied.changed {
+                    self.change(machine, key, changes, &mut hasher)?;
+                }
+                if self.leading.load(Ordering::Acquire) && self.leads(entry) {
+                    for effect in applied.effects {
+                        // Nobody listening is no loss: see `EFFECTS_MAX`.
+                        drop(self.effects.send((log_id.index, effect)));
+                    }
+                }
+                answer = Some(applied.answer);
+            }
+        }
+        standing.hash = Hash(*hasher.finalize().as_bytes());
+        if let Some(probe) = &self.probe {
+            probe.applied(Seen { log_id: &log_id, entry, hash: standing.hash, machine });
+        }
+        if log_id.leader_id.node_id == self.id && !self.leads(entry) {
+            let base = machine.now().log;
+            // Read after the base was taken: LogTime may only fall behind true time.
+            let at = self.clock.boot();
+            self.anchor.send_replace(Some(Anchor { leader: log_id.leader_id, base, at }));
+        }
+        drop(held);
+        self.applied.send_replace(Some(log_id));
+        Ok(answer)
+    }
+
+    /// Whether this entry was appended by this node under the anchor it has.
+    fn leads(&self, entry: &LogEntry) -> bool {
+        self.anchor.borrow().is_some_and(|anchor| anchor.leader == entry.log_id.leader_id)
+    }
+
+    fn change(
+        &self,
+        machine: &Machine,
+        key: &RecordKey,
+        changes: &mut Changes,
+        hasher: &mut blake3::Hasher,
+    ) -> Result<(), CodecError> {
+        let name = record::key(key)?;
+        let content = machine.record(key);
+        if let Some(Record::Audit(entry)) = &content {
+            self.audit.put([entry.clone()]);
+        }
+        let content = content.as_ref().map(record::encode).transpose()?;
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(&name);
+        hasher.update(&[u8::from(content.is_some())]);
+        if let Some(bytes) = &content {
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        }
+        changes.records.insert(name, content);
+        Ok(())
+    }
+
+    fn keep_store(&self, changes: Result<Changes, CodecError>, whole: bool) {
+        if !whole && self.store_failed.load(Ordering::Relaxed) {
+            return;
+        }
+        let kept = changes.map_err(state_store::StoreError::from).and_then(|changes| {
+            if whole { self.store.reset(changes) } else { self.store.write(changes) }
+        });
+        self.store_failed.store(kept.is_err(), Ordering::Relaxed);
+        if let Err(error) = kept {
+            tracing::warn!(%error, "state store fails; it is rebuilt at the next start");
+        }
+    }
+}
+
+#[async_trait]
+impl PurgeGate for Inner {
+    async fn open_for(&self, id: LogId) -> io::Result<()> {
+        if self.durable.load(Ordering::Acquire) <= id.index {
+            return Err(io::Error::other(format!("no durable snapshot holds entry {}", id.index)));
+        }
+        self.audit.settle().await
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let meta = self.0.read().standing.meta.clone();
+        Ok((meta.last_log_id, meta.last_membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut changes = Changes::default();
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let answer = self.0.apply(&entry, &mut changes).map_err(io::Error::other)?;
+            if let Some(responder) = responder {
+                responder.send(Answered(answer));
+            }
+        }
+        let at = standing(&self.0.read().standing);
+        self.0.keep_store(at.map(|standing| Changes { standing, ..changes }), false);
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        bytes: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let (standing, machine) = decode(&bytes).map_err(io::Error::other)?;
+        if standing.meta != *meta {
+            return Err(io::Error::other("a snapshot is not the one it was announced as"));
+        }
+        let inner = self.0.clone();
+        inner.save(meta.clone(), bytes).await?;
+        let (last, hash) = (meta.last_log_id, standing.hash);
+        inner.keep_store(state_store::whole(&machine, &standing), true);
+        inner.audit.put(machine.audit().values().cloned());
+        *inner.write() = Held { machine, standing };
+        if let Some(probe) = &inner.probe {
+            probe.installed(last.map_or(0, |id| id.index), hash);
+        }
+        inner.applied.send_replace(last);
+        inner.audit_gap.notify_one();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
+        let current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(current
+            .as_ref()
+            .map(|(meta, bytes)| SnapshotOf { meta: meta.clone(), snapshot: bytes.clone() }))
+    }
+}
+
+impl Inner {
+    /// Puts a snapshot on the medium, then makes it the current one.
+    async fn save(self: &Arc<Self>, meta: SnapshotMeta, bytes: Bytes) -> io::Result<()> {
+        let (files, last, written) = (self.snapshots.clone(), meta.last_log_id, bytes.clone());
+        self.blocking.run(move || files.keep(last, &written)).await?;
+        self.durable.fetch_max(last.map_or(0, |id| id.index + 1), Ordering::AcqRel);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // A build that ends after an install must not bring the older one back.
+        if current.as_ref().is_none_or(|(held, _)| held.last_log_id <= meta.last_log_id) {
+            *current = Some((meta, bytes));
+        }
+        Ok(())
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf, io::Error> {
+        let (bytes, meta) = {
+            let held = self.0.read();
+            let bytes = encode(&held.machine, &held.standing).map_err(io::Error::other)?;
+            (Bytes::from(bytes), held.standing.meta.clone())
+        };
+        self.0.save(meta.clone(), bytes.clone()).await?;
+        Ok(SnapshotOf { meta, snapshot: bytes })
+    }
+}
