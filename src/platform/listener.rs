@@ -28,7 +28,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::warn;
 
-pub use serve::serve_http;
+pub use serve::{serve_draining, serve_http};
 
 use crate::net::Peer;
 use crate::tls::{ServerStream, ServerTls};

@@ -13,9 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::identity::Class;
-use crate::listener::{Limits, MtlsIo, MtlsListener, PlainListener, serve_http};
+use crate::listener::{Limits, MtlsIo, MtlsListener, PlainListener, serve_draining, serve_http};
 use crate::net::Peer;
 use crate::testkit::{CLUSTER, PATIENCE, World, until};
+
+/// For what is meant to run out.
+const BRIEF: Duration = Duration::from_millis(200);
 
 async fn listen(store: &Arc<TlsStore>, addr: SocketAddr) -> MtlsListener {
     let expect = Expect::any_of(CLUSTER, &[Class::Node, Class::Person]);
@@ -55,7 +58,7 @@ impl Served {
             .route("/never", get(std::future::pending::<String>))
             .route("/events", get(events));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve_http(listener, app, stop.clone()));
+        let task = tokio::spawn(serve_draining(listener, app, stop.clone(), BRIEF));
         Self { endpoint: addr.to_string(), addr, stop, task, connections }
     }
 
@@ -161,8 +164,7 @@ async fn a_request_that_left_without_an_answer_is_never_called_unsent() {
 
     // Never answered.
     let served = Served::start(&store, any_port()).await;
-    let brief = Duration::from_millis(200);
-    let answer = ana.send(&served.endpoint, Request::get("/never"), brief).await.unwrap_err();
+    let answer = ana.send(&served.endpoint, Request::get("/never"), BRIEF).await.unwrap_err();
     assert!(matches!(answer, HttpError::NoAnswer { cause: Cause::Timeout(_), .. }), "{answer}");
 
     // Larger than we read.
@@ -222,8 +224,7 @@ async fn events_arrive_resume_and_do_not_wait_for_ever() {
     assert_eq!(events.next().await.unwrap().unwrap().name, "message");
     assert!(events.next().await.is_none(), "the server ended it");
 
-    let brief = Duration::from_millis(200);
-    let events = ana.events(&served.endpoint, "/events", Some("7"), brief).await.unwrap();
+    let events = ana.events(&served.endpoint, "/events", Some("7"), BRIEF).await.unwrap();
     let got: Vec<_> = events.into_stream().collect().await;
     assert_eq!(got[0].as_ref().unwrap().id, "71");
     assert_eq!(got.len(), 3);

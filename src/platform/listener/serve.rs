@@ -30,8 +30,21 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves until `stop`, then finishes what is under way. Handlers may take `ConnectInfo` of the
 /// listener's address: [`crate::net::Peer`] on a mutual-TLS port.
-pub async fn serve_http<L>(mut listener: L, router: Router, stop: CancellationToken)
+pub async fn serve_http<L>(listener: L, router: Router, stop: CancellationToken)
 where
+    L: Listener,
+    L::Addr: Clone + Send + Sync + 'static,
+{
+    serve_draining(listener, router, stop, DRAIN_WITHIN).await;
+}
+
+/// The same with another time for what is under way when it stops.
+pub async fn serve_draining<L>(
+    mut listener: L,
+    router: Router,
+    stop: CancellationToken,
+    drain_within: Duration,
+) where
     L: Listener,
     L::Addr: Clone + Send + Sync + 'static,
 {
@@ -54,7 +67,7 @@ where
     // Frees the port for a successor while the last answers leave.
     drop(listener);
     connections.close();
-    if tokio::time::timeout(DRAIN_WITHIN, connections.wait()).await.is_err() {
+    if tokio::time::timeout(drain_within, connections.wait()).await.is_err() {
         debug!(left = connections.len(), "connections cut while stopping");
         cut.cancel();
         connections.wait().await;
