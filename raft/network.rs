@@ -150,13 +150,12 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        let peers = self.peers.clone();
-        let to = self.to;
+        let connection = self.clone();
         Box::pin(async move {
-            let duplex = peers.stream(to, lane::APPEND).await.map_err(failed)?;
             let pipe = Pipe {
                 input,
-                duplex,
+                connection,
+                duplex: None,
                 waiting: VecDeque::new(),
                 input_ended: false,
                 patience: option.soft_ttl(),
@@ -227,9 +226,13 @@ impl Connection {
 }
 
 /// A pipelined append stream.
+///
+/// It is opened with the first request and not before: openraft pauses between tries inside the
+/// input, so an error before the first poll of it would be retried at once, for ever.
 struct Pipe<S> {
     input: S,
-    duplex: Duplex,
+    connection: Connection,
+    duplex: Option<Duplex>,
     /// Sent and not answered: how many messages it went out as, and what all of it ends with.
     waiting: VecDeque<Sent>,
     input_ended: bool,
@@ -252,7 +255,7 @@ impl<S: Stream<Item = Append> + Unpin> Pipe<S> {
             let more = !self.input_ended && self.waiting.len() < IN_FLIGHT;
             tokio::select! {
                 biased;
-                answer = self.duplex.rx.recv(), if !self.waiting.is_empty() => {
+                answer = receive(&mut self.duplex), if !self.waiting.is_empty() => {
                     let Some(bytes) = answer else { return Some(Err(failed(CallError::TimedOut))) };
                     match rpc::read_appended(&bytes) {
                         Ok(answer) => if let Some(answer) = self.answered(answer) {
@@ -288,17 +291,28 @@ impl<S: Stream<Item = Append> + Unpin> Pipe<S> {
     }
 
     async fn send(&mut self, request: Append) -> Rpc<()> {
+        let duplex = match &mut self.duplex {
+            Some(duplex) => duplex,
+            empty => {
+                let Connection { peers, to } = &self.connection;
+                empty.insert(peers.stream(*to, lane::APPEND).await.map_err(failed)?)
+            }
+        };
         let mut messages = 0;
         for part in parts(request) {
             let bytes = rpc::append(&part).map_err(undecodable)?;
             messages += 1;
-            if self.duplex.tx.send(bytes.into()).await.is_err() {
+            if duplex.tx.send(bytes.into()).await.is_err() {
                 return Err(failed(CallError::TimedOut));
             }
         }
         self.waiting.push_back(Sent { messages });
         Ok(())
     }
+}
+
+async fn receive(duplex: &mut Option<Duplex>) -> Option<Bytes> {
+    duplex.as_mut()?.rx.recv().await
 }
 
 /// Cuts a request so that each message stays below the transport's limit.

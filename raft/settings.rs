@@ -116,7 +116,7 @@ impl NodeSettings {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.keep_entries,
             replication_lag_threshold: 2 * self.snapshot_every,
-            purge_batch_size: 256,
+            purge_batch_size: (self.snapshot_every / 8).clamp(1, 256),
             backoff: backoff(heartbeat),
             ..Config::default()
         }
