@@ -5,3 +5,4 @@
 
 pub mod candle;
 pub mod ingest;
+pub mod queue;
