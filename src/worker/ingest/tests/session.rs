@@ -345,6 +345,42 @@ async fn trades_the_venue_no_longer_has_are_given_up_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_gap_that_cannot_be_repaired_holds_the_watermark_for_a_minute_and_is_still_repaired() {
+    let mut venue = venue(None); // REST answers 503.
+    let mut line = venue.accept_live().await;
+    line.send(trades("snapshot", [1, 2])).await;
+    line.send(trades("update", [6])).await;
+    let begun = Instant::now();
+    let feeding = tokio::spawn(async move {
+        for second in 7.. {
+            line.send(trades("update", [second])).await;
+            line.send(book("snapshot", 1_010, true)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    loop {
+        if let FeedEvent::Watermark { .. } = venue.event().await {
+            break;
+        }
+    }
+    assert_eq!(begun.elapsed().as_secs(), 60);
+    let asked = venue.listing.asked.lock().expect("a lock").len();
+    assert!((4..10).contains(&asked), "asked {asked} times within a minute");
+
+    let answers = venue.listing.answers.clone();
+    answers.lock().expect("a lock").insert("/0/public/Trades", rest_page(1..=6));
+    let report = venue.feed.report.clone();
+    loop {
+        if let FeedEvent::GapClosed { .. } = venue.news().await {
+            break;
+        }
+    }
+    assert_eq!(btc(&report.borrow()).ids_lost, 0);
+    assert!(begun.elapsed() < Duration::from_secs(100));
+    feeding.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_checksum_hides_the_book_until_a_new_snapshot_passes() {
     let mut venue = venue(None);
     let mut line = venue.accept_live().await;
