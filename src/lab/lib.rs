@@ -6,6 +6,7 @@
 //! Next: `venue/`, `wan/`, `supervisor/`; `protocol.rs` for what may be asked of a held demo and
 //! `control.rs` for who answers.
 
+pub mod cli;
 pub mod control;
 pub mod demo;
 pub mod http;

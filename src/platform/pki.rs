@@ -1,6 +1,6 @@
 //! A small certificate authority for trials, demos and tests.
 //!
-//! It signs identities and revokes them; real deployments bring certificates of their own, which
+//! It signs identities, also on request, and revokes them; real deployments bring certificates of their own, which
 //! need only carry the same URI name. Files that hold keys are made readable by their owner alone.
 //!
 //! Deliberately absent: a server, renewal, intermediates. An authority is two files.
@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevocationReason, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams,
+    CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
+    SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -35,6 +36,8 @@ pub enum PkiError {
     Identity(#[from] IdentityError),
     #[error("certificate cannot be made")]
     Make(#[from] rcgen::Error),
+    #[error("the request is for {}, not for {expected}", found.join(", "))]
+    OtherRequest { expected: String, found: Vec<String> },
     #[error("no randomness for a serial number: {0}")]
     Random(getrandom::Error),
     #[error("{path} is not an authority made by cryptorun: {reason}")]
@@ -181,28 +184,50 @@ impl Authority {
         hosts: &[&str],
         validity: Validity,
     ) -> Result<Leaf, PkiError> {
-        id.check()?;
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, id.id.as_str());
-        params.subject_alt_names.push(SanType::URI(id.to_string().try_into()?));
-        for host in hosts {
-            params.subject_alt_names.push(match host.parse::<IpAddr>() {
-                Ok(addr) => SanType::IpAddress(addr),
-                Err(_) => SanType::DnsName((*host).try_into()?),
-            });
-        }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        // Nodes and workers are called and call.
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, validity);
-        let (serial, number) = serial()?;
-        params.serial_number = Some(number);
+        let mut params = leaf_params(id, names(hosts)?)?;
+        let serial = self.fill(&mut params, validity)?;
         let cert_pem = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Leaf { id: id.clone(), cert_pem, key_pem: key.serialize_pem(), serial })
+    }
+
+    /// Signs a request that [`request`] or any other tool made, if it asks for exactly `id`: who
+    /// signs says who it is for. Returns the certificate in PEM.
+    pub fn sign(
+        &self,
+        csr_pem: &str,
+        id: &SpiffeId,
+        validity: Validity,
+    ) -> Result<String, PkiError> {
+        let mut asked = CertificateSigningRequestParams::from_pem(csr_pem)?;
+        let (uris, hosts): (Vec<_>, Vec<_>) =
+            asked.params.subject_alt_names.into_iter().partition(|n| matches!(n, SanType::URI(_)));
+        let found: Vec<String> = uris
+            .iter()
+            .filter_map(|name| match name {
+                SanType::URI(uri) => Some(uri.to_string()),
+                _ => None,
+            })
+            .collect();
+        if found != [id.to_string()] {
+            return Err(PkiError::OtherRequest { expected: id.to_string(), found });
+        }
+        // Only the key and the names are taken; what the certificate may do is ours to say.
+        asked.params = leaf_params(id, hosts)?;
+        self.fill(&mut asked.params, validity)?;
+        Ok(asked.signed_by(&self.issuer)?.pem())
+    }
+
+    fn fill(
+        &self,
+        params: &mut CertificateParams,
+        validity: Validity,
+    ) -> Result<Vec<u8>, PkiError> {
+        params.use_authority_key_identifier_extension = true;
+        set_validity(params, validity);
+        let (serial, number) = serial()?;
+        params.serial_number = Some(number);
+        Ok(serial)
     }
 
     /// A revocation list of these serials, in PEM.
@@ -228,6 +253,50 @@ impl Authority {
         };
         Ok(list.signed_by(&self.issuer)?.pem()?)
     }
+}
+
+/// A key and a request to have it certified, so that the key never leaves its machine.
+pub struct CertificateRequest {
+    pub csr_pem: String,
+    pub key_pem: String,
+}
+
+/// Asks for a certificate for `id`; any authority may answer it.
+pub fn request(id: &SpiffeId, hosts: &[&str]) -> Result<CertificateRequest, PkiError> {
+    let key = KeyPair::generate()?;
+    let csr_pem = leaf_params(id, names(hosts)?)?.serialize_request(&key)?.pem()?;
+    Ok(CertificateRequest { csr_pem, key_pem: key.serialize_pem() })
+}
+
+impl CertificateRequest {
+    /// Writes `key.pem` and `request.pem` into `folder`, made if missing.
+    pub fn write(&self, folder: &Path) -> Result<(), PkiError> {
+        make_folder(folder)?;
+        write_private(&folder.join("key.pem"), &self.key_pem)?;
+        write_whole(&folder.join("request.pem"), &self.csr_pem, 0o644)
+    }
+}
+
+fn names(hosts: &[&str]) -> Result<Vec<SanType>, PkiError> {
+    let name = |host: &&str| match host.parse::<IpAddr>() {
+        Ok(addr) => Ok(SanType::IpAddress(addr)),
+        Err(_) => Ok(SanType::DnsName((*host).try_into()?)),
+    };
+    hosts.iter().map(name).collect()
+}
+
+fn leaf_params(id: &SpiffeId, hosts: Vec<SanType>) -> Result<CertificateParams, PkiError> {
+    id.check()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, id.id.as_str());
+    params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
+    params.subject_alt_names.extend(hosts);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // Nodes and workers are called and call.
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
 }
 
 fn authority_params(trust_domain: &str, cluster: &str) -> CertificateParams {

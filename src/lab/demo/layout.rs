@@ -25,7 +25,7 @@ pub const CLUSTER: &str = "demo";
 const TRUST_DOMAIN: &str = "demo.cryptorun";
 /// A folder with this file was made by an earlier demo and may be emptied.
 const MARK: &str = "cryptorun-demo";
-/// The first port, unless told otherwise.
+/// The first of the demo's ports, unless told otherwise.
 pub const BASE_PORT: u16 = 17_400;
 const PORTS: u16 = 64;
 const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -347,18 +347,21 @@ impl Lab {
             })
             .collect();
         let venues = match options.live {
-            true => String::new(),
+            true => String::new(), // The adapter's default is the public endpoint.
             false => format!(
-                "    ws: \"ws://{}/v2?client={}\"\n    rest: \"http://{}\"\n",
+                "venues:\n  kraken:\n    ws: \"ws://{}/v2?client={}\"\n    rest: \"http://{}\"\n",
                 venue.websocket, site.name, venue.rest
             ),
         };
+        // The European group's data resides there: no other worker has a sink of it.
+        let eu = match site.name {
+            "eu-west-1" => "  warm/eu: { symbols: [ETH/USD], residency: eu-west-1 }\n",
+            _ => "",
+        };
         format!(
-            "worker: w-{}\nregion: {}\ndata: {}\n{}listen:\n  api: {}\n  data: {}\n  health: {}\n\
-             control:\n{control}peers:\n{peers}venues:\n  kraken:\n{venues}    symbols: [BTC/USD, ETH/USD]\n\
-             warm:\n  seal_every: {}ms\n  groups:\n    global: [BTC/USD, ETH/USD]\n    eu: [ETH/USD]\n\
-             log:\n  level: info\n  format: text\n",
-            site.name,
+            "region: {}\ndata: {}\n{}listen:\n  api: {}\n  data: {}\n  health: {}\n\
+             control:\n{control}peers:\n{peers}{venues}scopes:\n  \
+             warm/global: {{ symbols: [BTC/USD, ETH/USD] }}\n{eu}seal_every: {}ms\nlog: info\n",
             site.name,
             self.folder.join(site.worker_process()).display(),
             tls_yaml(&self.identity(&site.worker_process())),

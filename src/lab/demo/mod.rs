@@ -15,7 +15,7 @@ mod proof;
 mod report;
 mod stages;
 
-pub use layout::{DemoOptions, REGIONS, RegionLinks};
+pub use layout::{BASE_PORT, DemoOptions, REGIONS, RegionLinks};
 
 use crate::ports::PortError;
 use crate::supervisor::SupervisorError;

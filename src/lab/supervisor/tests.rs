@@ -59,6 +59,19 @@ fn runs(pid: i32) -> bool {
     test_kill_process(Pid::from_raw(pid).unwrap()).is_ok()
 }
 
+/// Waits for the end of a process that is not ours to wait for: gone, or a corpse that init has
+/// yet to bury.
+async fn dies(pid: i32) {
+    let dead = async {
+        while !std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .map_or(true, |stat| stat.contains(") Z") || stat.contains(") X"))
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, dead).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_killed_child_is_started_again_unless_it_is_kept_down() {
     let world = world();
@@ -107,9 +120,7 @@ async fn shutdown_takes_frozen_and_stubborn_children_and_what_they_started() {
     assert_eq!(world.one("frozen").state, ProcessState::Frozen);
     world.supervisor.shutdown().await;
     assert!(pids.len() == 2 && pids.iter().all(|pid| !runs(*pid)));
-    // Nobody of ours waits for a grandchild: gone, or a corpse that init has yet to bury.
-    let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
-    assert!(stat.is_empty() || stat.contains(") Z") || stat.contains(") X"), "{stat}");
+    dies(grandchild).await;
     assert!(world.supervisor.status().iter().all(|child| child.state == ProcessState::Down));
 }
 
@@ -239,12 +250,5 @@ async fn a_killed_supervisor_takes_its_children_along() {
     let child = tokio::time::timeout(PATIENCE, child).await.unwrap();
     assert!(runs(child));
     supervisor.kill().await.unwrap();
-    let dead = async {
-        while !std::fs::read_to_string(format!("/proc/{child}/stat"))
-            .map_or(true, |stat| stat.contains(") Z") || stat.contains(") X"))
-        {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, dead).await.unwrap();
+    dies(child).await;
 }

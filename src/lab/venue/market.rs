@@ -2,7 +2,8 @@
 //!
 //! What always holds: a snapshot and the number it was taken at are read under the lock under which
 //! frames are published, so a subscriber that drops frames up to that number has neither a hole nor
-//! a frame twice; all subscribers are told the same trades under the same ids.
+//! a frame twice; all subscribers are told the same trades under the same ids; and no message says
+//! a time before every trade up to that time has been told, so a reader may close its books by it.
 
 use super::book::{Book, Window, checksum, difference};
 use super::frames;
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 /// Frames a reader may lag behind before it is closed: some 30 s of both pairs at full depth.
 const LAG_FRAMES_MAX: usize = 4_096;
 /// Trades in one frame at most.
-const TRADES_PER_FRAME: u64 = 100;
+const TRADES_PER_FRAME: usize = 100;
 /// After standing still (a stopped process) this many trades are told late; older ones are only
 /// in the REST history, as at an exchange whose gateway hung while its engine went on.
 const LATE_TRADES_MAX: u64 = 2_000;
@@ -215,17 +216,17 @@ impl Market {
         }
     }
 
-    /// Tells a pair's trades as they come due, for ever.
-    pub async fn run_trades(&self, pair: usize) {
+    /// Tells trades as they come due, for ever.
+    pub async fn run_trades(&self) {
         loop {
-            let next = self.lock(pair).told + 1;
-            let wait = self.schedules[pair].at_us(next).saturating_sub(self.now_us());
+            let next = (0..PAIRS.len()).map(|pair| self.schedules[pair].at_us(self.told(pair) + 1));
+            let wait = next.min().unwrap_or_default().saturating_sub(self.now_us());
             if wait > 0 {
                 // A wall clock that jumps back a day must not silence the venue for a day.
                 tokio::time::sleep(Duration::from_micros(wait.min(1_000_000))).await;
                 continue;
             }
-            self.tell_trades(pair);
+            self.tell_trades();
         }
     }
 
@@ -261,24 +262,38 @@ impl Market {
         }
     }
 
-    /// Tells the trades that are due, one frame of them.
-    pub fn tell_trades(&self, pair: usize) {
-        let schedule = &self.schedules[pair];
-        let due = schedule.last_at(self.now_us());
-        let mut market = self.lock(pair);
-        if due > market.told + LATE_TRADES_MAX {
-            tracing::warn!(pair = market.pair.symbol, missed = due - market.told, "stood still");
-            market.told = due - LATE_TRADES_MAX;
+    /// Tells every trade that is due, those of all pairs in order of time, and returns the instant
+    /// up to which nothing is left to tell: what says the time afterwards may say that one.
+    pub fn tell_trades(&self) -> u64 {
+        let mut markets: Vec<_> = (0..PAIRS.len()).map(|pair| self.lock(pair)).collect();
+        let now_us = self.now_us();
+        let mut due = Vec::new();
+        for (pair, market) in markets.iter_mut().enumerate() {
+            let schedule = &self.schedules[pair];
+            let last = schedule.last_at(now_us).max(market.told);
+            if last > market.told + LATE_TRADES_MAX {
+                tracing::warn!(
+                    pair = market.pair.symbol,
+                    missed = last - market.told,
+                    "stood still"
+                );
+                market.told = last - LATE_TRADES_MAX;
+            }
+            due.extend((market.told + 1..=last).map(|id| (pair, schedule.trade(id))));
+            market.told = last;
         }
-        let last = due.min(market.told + TRADES_PER_FRAME);
-        if last <= market.told {
-            return;
+        due.sort_by_key(|(pair, trade)| (trade.at_us, *pair));
+        for run in due.chunk_by(|a, b| a.0 == b.0) {
+            for part in run.chunks(TRADES_PER_FRAME) {
+                let pair = part[0].0;
+                let trades: Vec<Trade> = part.iter().map(|(_, trade)| *trade).collect();
+                let last = trades[trades.len() - 1].id;
+                let text = frames::trades(&PAIRS[pair], "update", &trades).into();
+                let frame = TradeFrame { pair, last, count: trades.len() as u64, text };
+                let _ = self.events.send(Event::Trades(Arc::new(frame)));
+            }
         }
-        let trades: Vec<Trade> = (market.told + 1..=last).map(|id| schedule.trade(id)).collect();
-        market.told = last;
-        let text = frames::trades(market.pair, "update", &trades).into();
-        let frame = TradeFrame { pair, last, count: trades.len() as u64, text };
-        let _ = self.events.send(Event::Trades(Arc::new(frame)));
+        now_us
     }
 
     fn lock(&self, pair: usize) -> MutexGuard<'_, PairMarket> {

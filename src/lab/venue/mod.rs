@@ -26,6 +26,8 @@ mod stamp;
 mod tape;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worker_tests;
 
 pub use pair::PAIRS;
 
@@ -202,9 +204,9 @@ async fn serve_websocket(
     for (pair, rates) in rates.into_iter().enumerate() {
         let market = shared.market.clone();
         movers.spawn(async move { market.run_book(pair, rates.book_per_second).await });
-        let market = shared.market.clone();
-        movers.spawn(async move { market.run_trades(pair).await });
     }
+    let market = shared.market.clone();
+    movers.spawn(async move { market.run_trades().await });
     let mut sessions = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -42,8 +43,8 @@ enum End {
 
 pub async fn serve(stream: TcpStream, number: u64, shared: Arc<Shared>, stop: CancellationToken) {
     let Some((socket, client)) = accept(stream).await else { return };
-    let events = shared.market.listen();
     let session = Session {
+        events: shared.market.listen(),
         stalled_until: shared.stalled_until(client.as_deref()),
         market: shared.market.clone(),
         heartbeat_at: Instant::now() + HEARTBEAT_EVERY,
@@ -58,7 +59,7 @@ pub async fn serve(stream: TcpStream, number: u64, shared: Arc<Shared>, stop: Ca
         drop_trade: 0,
         corrupt: 0,
     };
-    session.run(number, events, stop).await;
+    session.run(number, stop).await;
 }
 
 /// The WebSocket handshake, and the client's name if its URL has `?client=NAME`.
@@ -90,6 +91,7 @@ async fn accept(stream: TcpStream) -> Option<(WebSocketStream<TcpStream>, Option
 struct Session {
     shared: Arc<Shared>,
     market: Arc<Market>,
+    events: broadcast::Receiver<Event>,
     socket: WebSocketStream<TcpStream>,
     client: Option<String>,
     /// By pair: depth, the step of the snapshot, and what keeps the frames coming.
@@ -123,12 +125,7 @@ struct Params {
 }
 
 impl Session {
-    async fn run(
-        mut self,
-        number: u64,
-        mut events: tokio::sync::broadcast::Receiver<Event>,
-        stop: CancellationToken,
-    ) {
+    async fn run(mut self, number: u64, stop: CancellationToken) {
         if self.answer(frames::banner(number).into()).await.is_err() {
             return;
         }
@@ -137,7 +134,7 @@ impl Session {
                 biased;
                 () = stop.cancelled() => Err(End::Shutdown),
                 message = self.socket.next() => self.receive(message).await,
-                event = events.recv() => self.publish(event).await,
+                event = self.events.recv() => self.publish(event).await,
                 () = tokio::time::sleep_until(self.heartbeat_at) => self.tick().await,
             };
             if let Err(end) = step {
@@ -157,12 +154,8 @@ impl Session {
         match message {
             Some(Ok(Message::Text(text))) => self.request(&text).await,
             Some(Ok(Message::Binary(_))) => {
-                let refusal = self.envelope(None, self.market.now_us()).refused(
-                    "error",
-                    None,
-                    "Malformed request",
-                );
-                self.answer(refusal.into()).await
+                let at_us = self.catch_up().await?;
+                self.malformed(at_us).await
             }
             Some(Ok(Message::Close(_))) | Some(Err(_)) | None => Err(End::Gone),
             Some(Ok(_)) => self.flush().await, // A ping: the library has queued the pong.
@@ -171,11 +164,11 @@ impl Session {
 
     async fn request(&mut self, text: &str) -> Result<(), End> {
         let in_us = self.market.now_us();
+        let out_us = self.catch_up().await?;
         let Ok(request) = serde_json::from_str::<Request>(text) else {
-            let refusal = self.envelope(None, in_us).refused("error", None, "Malformed request");
-            return self.answer(refusal.into()).await;
+            return self.malformed(out_us).await;
         };
-        let envelope = self.envelope(request.req_id, in_us);
+        let envelope = Envelope { req_id: request.req_id, in_us, out_us };
         let subscribe = match request.method.as_str() {
             "ping" => return self.answer(envelope.pong().into()).await,
             "subscribe" => true,
@@ -219,6 +212,25 @@ impl Session {
                 let error = format!("Channel not supported {}", other.unwrap_or_default());
                 let refusal = envelope.refused(&request.method, None, error.trim_end());
                 self.answer(refusal.into()).await
+            }
+        }
+    }
+
+    async fn malformed(&mut self, at_us: u64) -> Result<(), End> {
+        let envelope = Envelope { req_id: None, in_us: at_us, out_us: at_us };
+        self.answer(envelope.refused("error", None, "Malformed request").into()).await
+    }
+
+    /// Sends every trade up to the instant it returns, which an answer may then tell as the time.
+    async fn catch_up(&mut self) -> Result<u64, End> {
+        let at_us = self.market.tell_trades();
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => self.publish(Ok(event)).await?,
+                Err(TryRecvError::Lagged(frames)) => {
+                    self.publish(Err(RecvError::Lagged(frames))).await?;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(at_us),
             }
         }
     }
@@ -436,9 +448,5 @@ impl Session {
 
     fn stalled(&self) -> bool {
         self.shared.clock.boot() < self.stalled_until
-    }
-
-    fn envelope(&self, req_id: Option<u64>, in_us: u64) -> Envelope {
-        Envelope { req_id, in_us, out_us: self.market.now_us() }
     }
 }

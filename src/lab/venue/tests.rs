@@ -15,21 +15,33 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-struct Running {
-    websocket: SocketAddr,
-    rest: SocketAddr,
+pub(super) struct Running {
+    pub(super) websocket: SocketAddr,
+    pub(super) rest: SocketAddr,
     control: SocketAddr,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), VenueError>>,
 }
 
-async fn start(frames: Option<PathBuf>) -> Running {
+pub(super) async fn start(frames: Option<PathBuf>) -> Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    start_with((any, any), frames).await
+}
+
+/// Where an earlier one listened.
+pub(super) async fn start_at(addresses: (SocketAddr, SocketAddr)) -> Running {
+    start_with(addresses, None).await
+}
+
+async fn start_with(
+    (websocket, rest): (SocketAddr, SocketAddr),
+    frames: Option<PathBuf>,
+) -> Running {
     let settings = VenueSettings {
         name: "kraken".into(),
-        websocket: any,
-        rest: any,
-        control: any,
+        websocket,
+        rest,
+        control: SocketAddr::from(([127, 0, 0, 1], 0)),
         seed: 42,
         rates: [Rates { book_per_second: 400, trades_per_second: 100 }; 2],
         frames,
@@ -43,7 +55,7 @@ async fn start(frames: Option<PathBuf>) -> Running {
 }
 
 impl Running {
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
@@ -59,7 +71,7 @@ impl Running {
         client
     }
 
-    async fn fault(&self, fault: VenueFault) -> VenueFaultAnswer {
+    pub(super) async fn fault(&self, fault: VenueFault) -> VenueFaultAnswer {
         http::post(self.control, "/fault", &fault, WITHIN).await.unwrap()
     }
 
@@ -296,6 +308,38 @@ async fn rows(venue: &Running, query: &str) -> Vec<Value> {
     page["result"]["XXBTZUSD"].as_array().unwrap().clone()
 }
 
+/// A worker closes its candles by the venue's time: nothing earlier may come after it.
+#[tokio::test]
+async fn no_trade_comes_after_a_time_that_lies_behind_it() {
+    let venue = start(None).await;
+    let mut client = venue.client("one").await;
+    client
+        .ask(
+            r#"{"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD","ETH/USD"]}}"#,
+        )
+        .await;
+    let mut latest = String::new();
+    let (mut trades, mut times) = (0, 0);
+    while trades < 300 || times < 30 {
+        let frame = client.next().await;
+        if let Some(time) = frame["time_out"].as_str() {
+            latest = latest.max(time.to_owned());
+            times += 1;
+            continue;
+        }
+        for trade in frame["data"].as_array().into_iter().flatten() {
+            let at = trade["timestamp"].as_str().unwrap();
+            assert!(at > latest.as_str(), "{at} after {latest}");
+            latest = at.to_owned();
+            trades += 1;
+        }
+        if trades % 3 == 0 {
+            client.ask(r#"{"method":"ping"}"#).await;
+        }
+    }
+    venue.stop().await;
+}
+
 #[tokio::test]
 async fn bad_requests_are_answered_as_kraken_answers_them() {
     let venue = start(None).await;
@@ -422,15 +466,69 @@ impl Client {
     }
 }
 
+fn sample(name: &str) -> Option<Vec<u8>> {
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/samples");
+    let samples = std::env::var_os("CRYPTORUN_SAMPLES").unwrap_or(here.into());
+    let read = std::fs::read(PathBuf::from(samples).join(name)).ok();
+    if read.is_none() {
+        eprintln!("skipped: no recording {name} (set CRYPTORUN_SAMPLES)");
+    }
+    read
+}
+
+/// 510 frames that Kraken sent in 2023, whose publisher lost the trailing zeros.
+#[tokio::test]
+async fn a_recording_plays_in_a_loop_and_verifies_all_the_way_round() {
+    use std::io::Read;
+    let Some(packed) = sample("python-kraken-sdk/orderbook-v2.json.gz") else { return };
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut text).unwrap();
+    let recording: BTreeMap<String, &RawValue> = serde_json::from_str(&text).unwrap();
+    let updates: Vec<&RawValue> = serde_json::from_str(recording["updates"].get()).unwrap();
+    let frames: Vec<_> = std::iter::once(recording["init"]).chain(updates).collect();
+    assert_eq!(frames.len(), 510);
+    let line = |(index, frame): (usize, &&RawValue)| {
+        let frame = frame.get().replace('\n', "");
+        format!("{{\"recv_ns\":{},\"frame\":{frame}}}\n", index * 1_000_000)
+    };
+    let lines: String = frames.iter().enumerate().map(line).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines).unwrap();
+
+    let venue = start(Some(file.path().to_path_buf())).await;
+    let mut client = venue.client("one").await;
+    let mut shallower = venue.client("two").await;
+    shallower
+        .ask(
+            r#"{"method":"subscribe","params":{"channel":"book","symbol":["BTC/USD"],"depth":25}}"#,
+        )
+        .await;
+    assert_eq!(shallower.next().await["error"], "Subscription depth not supported");
+    client.subscribe("book", "").await;
+    let mut book = Digits::default();
+    let mut right = 0;
+    while right < 700 {
+        match book.apply(&client.text().await, 10) {
+            Some(verified) => assert!(verified, "frame {right}"),
+            None => continue,
+        }
+        right += 1;
+    }
+    let status: VenueStatus = http::get(venue.control, "/status", WITHIN).await.unwrap();
+    assert_eq!(status.pairs["BTC/USD"].book, "recorded");
+    assert_eq!(status.pairs["ETH/USD"].book, "generated");
+    venue.stop().await;
+
+    let holed: String = frames.iter().enumerate().filter(|(n, _)| *n != 200).map(line).collect();
+    let (bad_line, reason) = tape::load(&holed).unwrap_err();
+    assert!(bad_line > 200 && reason.ends_with("a frame is missing"), "{bad_line}: {reason}");
+}
+
 /// Kraken's own worked example through this venue's checksum and writer, and back as a recording.
 #[test]
 fn the_documented_vector_is_reproduced() {
-    let samples = std::env::var("CRYPTORUN_SAMPLES").unwrap_or("../../../shared/samples".into());
-    let path = PathBuf::from(samples).join("kraken-docs/checksum-vectors.json");
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        eprintln!("skipped: no samples at {}", path.display());
-        return;
-    };
+    let Some(text) = sample("kraken-docs/checksum-vectors.json") else { return };
+    let text = String::from_utf8(text).unwrap();
     let from = text.find(r#"{"channel""#).unwrap();
     let to = text.find(r#","checksum_input""#).unwrap();
     let frame = &text[from..to];

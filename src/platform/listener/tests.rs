@@ -273,6 +273,33 @@ async fn files_that_cannot_be_used_leave_the_old_material_in_use() {
 }
 
 #[tokio::test]
+async fn a_hangup_signal_reloads_and_the_metrics_page_shows_it() {
+    let world = World::new();
+    let n1 = id(Class::Node, "n1");
+    let brief = Validity { to_unix_s: an_hour().to_unix_s - 600, ..an_hour() };
+    let first = world.authority.issue(&n1, brief).unwrap();
+    let store = world.store_of("n1", &first);
+    let metrics = crate::metrics::Metrics::new();
+    store.export(&metrics);
+    let shown = |unix_s: u64| format!("_certificate_expiry_seconds{{class=\"node\"}} {unix_s}\n");
+    assert!(metrics.render().contains(&shown(brief.to_unix_s)));
+
+    let stop = CancellationToken::new();
+    let watching = tokio::spawn(Arc::clone(&store).watch(stop.clone()));
+    // Once it has begun to listen for the signal.
+    tokio::task::yield_now().await;
+    let mut changes = store.changes();
+    world.write("n1", &world.leaf(&n1));
+    let itself = rustix::process::getpid();
+    rustix::process::kill_process(itself, rustix::process::Signal::HUP).unwrap();
+    tokio::time::timeout(PATIENCE, changes.changed()).await.unwrap().unwrap();
+    assert!(!metrics.render().contains(&shown(brief.to_unix_s)));
+    assert!(metrics.render().contains(&shown(store.not_after())));
+    stop.cancel();
+    watching.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_connected_peer_is_cut_off_when_it_is_revoked() {
     let world = World::new();
     let folder = world.write("n1", &world.leaf(&id(Class::Node, "n1")));
@@ -368,4 +395,20 @@ fn an_authority_reads_back_and_goes_on_signing() {
     std::fs::copy(world.dir.path().join("other/ca.key"), folder.join("ca.key")).unwrap();
     let error = Authority::load(&folder).err().unwrap().to_string();
     assert!(error.contains("does not belong"), "{error}");
+}
+
+#[test]
+fn a_request_is_signed_for_the_identity_it_names_and_no_other() {
+    let world = World::new();
+    let n1 = id(Class::Node, "n1");
+    let asked = crate::pki::request(&n1, &["localhost", "127.0.0.1"]).unwrap();
+    let folder = world.dir.path().join("n1");
+    asked.write(&folder).unwrap();
+    let other = world.authority.sign(&asked.csr_pem, &id(Class::Node, "n2"), an_hour());
+    assert!(matches!(other, Err(crate::pki::PkiError::OtherRequest { .. })));
+
+    let cert = world.authority.sign(&asked.csr_pem, &n1, an_hour()).unwrap();
+    std::fs::write(folder.join("cert.pem"), cert).unwrap();
+    std::fs::write(folder.join("ca.pem"), world.authority.cert_pem()).unwrap();
+    assert_eq!(TlsStore::load(TlsFiles::in_folder(&folder)).unwrap().id(), n1);
 }
