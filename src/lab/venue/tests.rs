@@ -288,14 +288,14 @@ async fn clients_and_rest_agree_on_the_trades_and_a_restarted_venue_goes_on() {
     // What was published before the restart is served after it, page by page, without a hole.
     let newest = rows(&again, "count=120").await;
     let (from, to) = (newest[0][6].as_u64().unwrap(), newest[119][6].as_u64().unwrap());
-    let time = newest[0][2].to_string();
-    let mut cursor = format!("{}000", time.replace('.', "").chars().take(16).collect::<String>());
+    let mut cursor = format!("{:.0}000", newest[0][2].as_f64().unwrap() * 1e6);
     let mut paged = vec![from];
     while paged.last() < Some(&to) {
         let path = format!("/0/public/Trades?pair=XBTUSD&since={cursor}&count=7");
         let page = again.rest(&path).await;
         cursor = page["result"]["last"].as_str().unwrap().to_owned();
         let page = page["result"]["XXBTZUSD"].as_array().unwrap();
+        assert!(!page.is_empty(), "nothing after {cursor}");
         paged.extend(page.iter().map(|row| row[6].as_u64().unwrap()));
     }
     assert!(paged.windows(2).all(|pair| pair[1] == pair[0] + 1), "{paged:?}");
