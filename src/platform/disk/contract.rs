@@ -133,3 +133,19 @@ fn faults_come_when_ordered() {
     file.write_at(&[2; 6], 1024).unwrap();
     assert_eq!(file.write_at(&[2], 1030).unwrap_err().kind(), ErrorKind::StorageFull);
 }
+
+#[test]
+fn a_failed_sync_forgets_what_it_was_to_write() {
+    let disk = SimDisk::new();
+    let mut file = one_file(&disk);
+    file.write_at(&[2; 1024], 0).unwrap();
+    disk.fail_after(0, Fault::BrokenSync);
+    assert!(file.sync_data().is_err());
+    disk.heal();
+    file.write_at(&[3; 512], 512).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(disk.read(Path::new("d/f")).unwrap()[..512], [2; 512]);
+    disk.crash(Keep::Everything);
+    let read = disk.restarted().read(Path::new("d/f")).unwrap();
+    assert_eq!((read[0], read[511], read[512], read[1023]), (1, 1, 3, 3));
+}

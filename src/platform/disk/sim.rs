@@ -35,6 +35,9 @@ pub enum Fault {
     Full,
     /// `EIO`.
     Broken,
+    /// `EIO`, and a sync that fails with it forgets what it was to write: readers still see it, a
+    /// later sync succeeds, and the medium never gets it unless it is written again. Linux does so.
+    BrokenSync,
     /// `EACCES`.
     Denied,
 }
@@ -191,7 +194,7 @@ impl Fault {
     fn error(self) -> io::Error {
         match self {
             Self::Full => Errno::NOSPC.into(),
-            Self::Broken => Errno::IO.into(),
+            Self::Broken | Self::BrokenSync => Errno::IO.into(),
             Self::Denied => Errno::ACCESS.into(),
         }
     }
@@ -221,10 +224,18 @@ impl State {
         Ok(())
     }
 
-    fn sync(&mut self, inode: u64) {
-        self.pending.retain(|p| !matches!(p, Pending::Write { inode: of, .. } if *of == inode));
-        let file = self.files.entry(inode).or_default();
-        file.durable.clone_from(&file.seen);
+    /// Takes a file's pending writes out of the queue, for the medium or for nothing.
+    fn settle(&mut self, inode: u64, reach_the_medium: bool) {
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Pending::Write { inode: of, offset, bytes } if of == inode => {
+                    if reach_the_medium && let Some(file) = self.files.get_mut(&inode) {
+                        put(&mut file.durable, offset, &bytes);
+                    }
+                }
+                other => self.pending.push(other),
+            }
+        }
     }
 
     fn sync_dir(&mut self, dir: &Path) {
@@ -463,8 +474,14 @@ impl DiskFile for SimFile {
     /// In direct mode too, where the real one has nothing left to do: a write can be caught
     /// half-way between the two calls in both.
     fn sync_data(&mut self) -> io::Result<()> {
-        self.disk.changing()?.sync(self.inode);
-        Ok(())
+        let result = self.disk.changing().map(|mut state| state.settle(self.inode, true));
+        if result.is_err()
+            && let Ok(mut state) = self.disk.alive()
+            && matches!(state.fault, Some((0, Fault::BrokenSync)))
+        {
+            state.settle(self.inode, false);
+        }
+        result
     }
 
     fn len(&self) -> io::Result<u64> {

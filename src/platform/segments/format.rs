@@ -244,3 +244,58 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Owner = Owner(*b"clusterAnode0001");
+
+    fn closed(salt: Salt, offset: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_record(&mut bytes, 3, 1, b"vote");
+        salt.close(&mut bytes, offset);
+        bytes
+    }
+
+    #[test]
+    fn a_record_counts_only_where_it_was_written() {
+        let salt = Salt::new(OWNER, 5);
+        let bytes = closed(salt, 100);
+        assert_eq!(salt.frame(&bytes, 100).map(|f| (f.kind, f.version, f.size)), Some((3, 1, 14)));
+        assert!(salt.frame(&bytes, 101).is_none(), "another place");
+        assert!(Salt::new(OWNER, 6).frame(&bytes, 100).is_none(), "another segment");
+        assert!(Salt::new(Owner([0; 16]), 5).frame(&bytes, 100).is_none(), "another owner");
+        assert!(salt.frame(&bytes[..13], 100).is_none(), "cut");
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_without_a_panic() {
+        let salt = Salt::new(OWNER, 5);
+        for len in 0..40 {
+            for byte in [0, 1, 2, 17, 0xFF] {
+                let bytes = vec![byte; len];
+                assert!(salt.frame(&bytes, 0).is_none());
+                assert!(Header::decode(&bytes).is_none());
+            }
+        }
+    }
+
+    /// Disks in the field are read by these bytes: when this fails, raise `FORMAT`.
+    #[test]
+    fn format_1_keeps_its_bytes() {
+        let header =
+            Header { format: 1, start: 64, owner: OWNER, segment: 5, size: 4096, first_batch: 9 };
+        assert_eq!(Header::decode(&header.encode()), Some(header));
+        let mut begin = Vec::new();
+        push_record(&mut begin, BEGIN, 1, &Begin { number: 9, bytes: 50, padded: true }.body());
+        header.salt().close(&mut begin, 64);
+        let mut end = Vec::new();
+        push_record(&mut end, END, 1, &[MARK]);
+        header.salt().close(&mut end, 103);
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let record = closed(header.salt(), 89);
+        let all = [hex(&header.encode()), hex(&begin), hex(&record), hex(&end)];
+        assert_eq!(all.join("\n"), include_str!("format-1.golden").trim_end());
+    }
+}

@@ -263,8 +263,9 @@ impl Scan<'_> {
     fn mend(&self, found: &Found) -> Result<Box<dyn DiskFile>, Failed> {
         let (disk, path) = (self.disk, self.path);
         let mut file = disk.open(path, Open::Write).doing(disk, "open", path)?;
-        let used = self.bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
-        if found.end < used {
+        let tail = &self.bytes[found.end..];
+        if !all_zero(tail) {
+            let used = found.end + tail.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
             tracing::warn!(
                 path = %disk.show(path).display(),
                 offset = found.end,

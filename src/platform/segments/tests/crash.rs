@@ -172,6 +172,25 @@ fn what_recovery_hands_out_survives_the_next_power_cut() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_the_cache_is_not_believed() {
+    let disk = SimDisk::new();
+    let settings = settings(SyncMode::FdataSync, 4096);
+    block(async {
+        let (log, _) = open(&disk, &settings).unwrap();
+        disk.fail_after(1, Fault::BrokenSync);
+        log.append_durable(1, &body(0, 50)).await.unwrap_err();
+    });
+    disk.heal();
+    disk.kill();
+    let disk = disk.restarted();
+    let found = block(async { open(&disk, &settings).unwrap().1 });
+    assert_eq!(ids(&found), [0], "it is there to be seen");
+    disk.crash(Keep::Nothing);
+    let found = block(async { open(&disk.restarted(), &settings).unwrap().1 });
+    assert_eq!(ids(&found), [0], "and must stay");
+}
+
+#[test]
 fn an_error_is_reported_once_and_stops_the_log() {
     for (fault, kind) in
         [(Fault::Full, io::ErrorKind::StorageFull), (Fault::Broken, Fault::Broken.kind())]
