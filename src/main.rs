@@ -33,6 +33,11 @@ enum Word {
 }
 
 fn main() -> ExitCode {
+    // What the demo started ends with it, however it ends.
+    if let Err(error) = cryptorun_lab::supervisor::die_with_parent() {
+        eprintln!("error: {error}");
+        return ExitCode::from(8);
+    }
     match Program::parse().word {
         Word::Node(args) => roles::node(&args),
         Word::Worker(args) => roles::worker(&args),

@@ -4,7 +4,9 @@
 //! kernel watches is the *thread* that started it. So that thread must live as long as the
 //! supervisor, and no runtime promises that of its own threads.
 
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, getpid, getppid, set_parent_process_death_signal, test_kill_process,
+};
 use std::io;
 use std::sync::mpsc;
 use tokio::process::{Child, Command};
@@ -49,11 +51,18 @@ impl Launcher {
 }
 
 /// To be called first in a supervised process: it is killed when its supervisor dies, by whatever.
-/// Does nothing in a process that no supervisor started.
+/// Does nothing in a process that no supervisor started, or that a supervised one started.
 pub fn die_with_parent() -> io::Result<()> {
-    let Ok(parent) = std::env::var(PARENT_VARIABLE) else { return Ok(()) };
+    let named = std::env::var(PARENT_VARIABLE).ok().and_then(|pid| pid.parse().ok());
+    let Some(supervisor) = named.and_then(Pid::from_raw) else { return Ok(()) };
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The parent may have died before the kernel was told.
-    let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| pid.to_string() == parent);
-    if alive { Ok(()) } else { Err(io::Error::other(format!("supervisor {parent} is gone"))) }
+    if getppid() == Some(supervisor) {
+        return Ok(());
+    }
+    // Another parent: the supervisor died before the kernel was told, or our parent is its child.
+    if test_kill_process(supervisor).is_ok() {
+        return Ok(set_parent_process_death_signal(None)?);
+    }
+    let gone = format!("supervisor {} is gone", supervisor.as_raw_nonzero());
+    Err(io::Error::other(gone))
 }
