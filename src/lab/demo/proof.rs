@@ -19,6 +19,9 @@ use std::time::Duration;
 const HASH_TRIES: u32 = 200;
 const HASH_PAUSE: Duration = Duration::from_millis(25);
 
+/// Tokens of every scope before a link was cut, and after.
+pub type Cuts = (Vec<(ScopeId, Token)>, Vec<(ScopeId, Token)>);
+
 /// What the proof looks at.
 pub struct Evidence {
     pub status: Status,
@@ -28,7 +31,7 @@ pub struct Evidence {
     /// Times a process was started beyond the first, where nobody killed it.
     pub crashes: Vec<String>,
     /// Reigns before and after the link was cut.
-    pub cut: (Vec<(ScopeId, Token)>, Vec<(ScopeId, Token)>),
+    pub cut: Cuts,
 }
 
 fn warm() -> ScopeId {
@@ -36,11 +39,7 @@ fn warm() -> ScopeId {
 }
 
 /// Gathers it.
-pub async fn gather(
-    lab: &Lab,
-    ana: &Operator,
-    cut: (Vec<(ScopeId, Token)>, Vec<(ScopeId, Token)>),
-) -> Result<Evidence, DemoError> {
+pub async fn gather(lab: &Lab, ana: &Operator, cut: Cuts) -> Result<Evidence, DemoError> {
     let stage = |what: String| DemoError::Stage { stage: "proof", what };
     let mut journals = BTreeMap::new();
     for site in &lab.sites {

@@ -3,7 +3,7 @@
 use super::DemoError;
 use super::layout::{DemoOptions, Lab, REGIONS};
 use super::operator::{Operator, Said};
-use super::proof;
+use super::proof::{self, Cuts};
 use super::report::Invariant;
 use super::report::Teller;
 use crate::protocol::{Direction, LinkAct};
@@ -486,9 +486,6 @@ impl Story<'_> {
         Ok(format!("{} → {epoch}", epoch.saturating_sub(1)))
     }
 }
-
-/// Reigns before and after a cut.
-type Cuts = (Vec<(ScopeId, Token)>, Vec<(ScopeId, Token)>);
 
 /// What was seen when something did not come: enough to tell why.
 fn sight(status: &Status) -> String {
