@@ -89,6 +89,10 @@ families! {
     Gauge certificate_expiry_seconds = "cryptorun_certificate_expiry_seconds" ["class"];
     /// Connections refused before their first request.
     Counter tls_refused_total = "cryptorun_tls_refused_total" ["reason"];
+    /// Commands that another node forwarded and the leader turned away.
+    Counter forwards_refused_total = "cryptorun_forwards_refused_total" ["reason"];
+    /// Answers of the admin API, by status class.
+    Counter api_answers_total = "cryptorun_api_answers_total" ["class"];
     /// Samples dropped because a family already held its limit of series.
     Counter metric_series_dropped_total = "cryptorun_metric_series_dropped_total" [];
 }

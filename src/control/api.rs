@@ -1,0 +1,137 @@
+//! The operations of the admin API, free of transport: HTTP calls them, and so does the simulator.
+//!
+//! Each takes a [`Caller`] whose certificate was verified, looks up what the operation needs, and
+//! either answers from the machine or puts a command into the log. What it answers has been applied
+//! by a quorum; an unknown outcome is said to be unknown.
+//!
+//! Deliberately absent: HTTP, TLS, JSON, and any state that a restart could lose.
+
+mod audit;
+mod cluster;
+mod promotions;
+mod read;
+mod sessions;
+mod submit;
+
+pub use audit::AuditQuery;
+pub use cluster::FOUND_PATIENCE;
+pub use read::ReadQuery;
+pub use submit::Submitted;
+
+use crate::caller::Caller;
+use crate::history::History;
+use crate::log::{Log, look};
+use crate::problem::ApiError;
+use crate::watch::LeaseWatch;
+use cryptorun_core::machine::Machine;
+use cryptorun_core::region::{RegionName, resolve};
+use cryptorun_core::scope::{ScopeId, Tier};
+use cryptorun_platform::Platform;
+use cryptorun_platform::metrics::Metrics;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the operations work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// See [`Api::new`]. Plain data.
+pub struct Parts {
+    /// The replicated log.
+    pub log: Arc<dyn Log>,
+    /// Clock, randomness, tasks, disk.
+    pub platform: Platform,
+    /// This node's region.
+    pub region: RegionName,
+    /// The id in this node's certificate.
+    pub name: String,
+    /// The other nodes' admin APIs as clients reach them, by number.
+    pub peers: BTreeMap<u64, PeerAddress>,
+    /// Changes of leases, for watchers.
+    pub leases: LeaseWatch,
+    /// Recorded reports, for simulations.
+    pub history: Arc<History>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// How another node is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Its region.
+    pub region: RegionName,
+    /// Its admin API, `host:port`.
+    pub api: String,
+}
+
+impl Api {
+    /// Builds the operations.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The log underneath.
+    pub fn log(&self) -> &dyn Log {
+        &*self.0.log
+    }
+
+    /// This node's region.
+    pub fn region(&self) -> &RegionName {
+        &self.0.region
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// Looks at the machine and its index.
+    pub(crate) fn look<R>(&self, with: impl FnOnce(&Machine, u64) -> R) -> R {
+        look(&*self.0.log, with)
+    }
+
+    /// Where a node's admin API is, as far as this node knows.
+    pub(crate) fn api_of(&self, node: u64) -> Option<String> {
+        self.0.peers.get(&node).map(|peer| peer.api.clone()).or_else(|| {
+            self.look(|machine, _| {
+                let config = &machine.cluster()?.config;
+                config.regions.values().find(|r| r.node == node).map(|r| r.api.clone())
+            })
+        })
+    }
+
+    /// Completes "elsewhere" with the leader's address.
+    pub(crate) fn elsewhere(&self, node: u64) -> ApiError {
+        ApiError::Elsewhere { node, api: self.api_of(node) }
+    }
+
+    /// For operations whose right is verified where it counts (DESIGN §8).
+    pub(crate) fn leader_only(&self) -> Result<(), ApiError> {
+        let leadership = *self.0.log.leadership().borrow();
+        match leadership.leader {
+            _ if leadership.here => Ok(()),
+            Some(leader) if leader != self.0.log.node() => Err(self.elsewhere(leader)),
+            _ => Err(ApiError::NoLeader),
+        }
+    }
+}
+
+/// A region by name or alias, or the error that lists the known ones.
+pub(crate) fn region_named(machine: &Machine, typed: &str) -> Result<RegionName, ApiError> {
+    let names = machine.cluster().map(|c| c.config.names()).unwrap_or_default();
+    resolve(typed, &names).map_err(ApiError::bad)
+}
+
+/// A scope by tier and group, or the error that lists the known ones.
+pub(crate) fn scope_named(machine: &Machine, tier: Tier, group: &str) -> Result<ScopeId, ApiError> {
+    let id = ScopeId::new(tier, group);
+    if machine.scopes().contains_key(&id) {
+        return Ok(id);
+    }
+    let known: Vec<String> = machine.scopes().keys().map(ToString::to_string).collect();
+    Err(cryptorun_core::refusal::Refusal::NoScope { scope: id, known: known.join(", ") }.into())
+}
+
+/// Checks a caller against the local machine.
+pub(crate) fn check(api: &Api, caller: &Caller, need: crate::caller::Need) -> Result<(), ApiError> {
+    api.look(|machine, _| caller.check(machine, need, None, None))
+}

@@ -1,0 +1,87 @@
+//! The audit: pages of it, and whether its chain holds.
+
+use super::read::READER;
+use super::{Api, ReadQuery, check};
+use crate::caller::Caller;
+use crate::problem::ApiError;
+use cryptorun_core::audit::{AuditEntry, verify};
+use cryptorun_core::position::Position;
+use cryptorun_core::wire::{AuditPage, AuditVerdict};
+
+/// Which entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// First entry's number; the newest page when absent.
+    pub from: Option<u64>,
+    /// How many.
+    pub limit: Option<usize>,
+}
+
+/// Entries in one answer.
+const PAGE_MAX: usize = 1000;
+const PAGE_DEFAULT: usize = 100;
+
+impl Api {
+    /// `GET /v1/audit`.
+    pub async fn audit(
+        &self,
+        caller: &Caller,
+        which: AuditQuery,
+        query: ReadQuery,
+    ) -> Result<AuditPage, ApiError> {
+        check(self, caller, READER)?;
+        self.ready(query).await?;
+        let end = self.look(|machine, _| machine.audit_head().end);
+        let limit = which.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+        let newest = (end.seq + 1).saturating_sub(limit as u64).max(1);
+        let entries = self.log().audit(which.from.unwrap_or(newest), limit).await;
+        Ok(AuditPage { entries, end })
+    }
+
+    /// `GET /v1/audit/verify`: follows the chain from the oldest entry there is to its end.
+    pub async fn audit_verify(
+        &self,
+        caller: &Caller,
+        query: ReadQuery,
+    ) -> Result<AuditVerdict, ApiError> {
+        check(self, caller, READER)?;
+        self.ready(query).await?;
+        let end = self.look(|machine, _| machine.audit_head().end);
+        let mut at: Option<Position> = None;
+        let mut checked = 0;
+        loop {
+            let next = at.map_or(1, |at| at.seq + 1);
+            if at.is_some_and(|at| at.seq >= end.seq) || end.seq == 0 {
+                break;
+            }
+            let mut page = self.log().audit(next, PAGE_MAX).await;
+            page.retain(|entry| entry.seq <= end.seq);
+            let Some(first) = page.first() else {
+                // Entries that should be there are not.
+                return Ok(AuditVerdict { checked, end, broken_at: Some(next) });
+            };
+            let (start, rest) = match at {
+                Some(at) => (at, &page[..]),
+                None => anchor(first, &page),
+            };
+            match verify(start, rest) {
+                Ok(reached) => {
+                    checked += rest.len() as u64;
+                    at = Some(reached);
+                }
+                Err(seq) => return Ok(AuditVerdict { checked, end, broken_at: Some(seq) }),
+            }
+        }
+        let whole = at.is_none_or(|at| at == end);
+        Ok(AuditVerdict { checked, end, broken_at: (!whole).then_some(end.seq) })
+    }
+}
+
+/// Where following starts: before the first entry ever, or, where the oldest are kept elsewhere, at
+/// the oldest here, whose own hash everything after it is held against.
+fn anchor<'p>(first: &AuditEntry, page: &'p [AuditEntry]) -> (Position, &'p [AuditEntry]) {
+    match first.seq {
+        1 => (Position::START, page),
+        seq => (Position { seq, hash: first.hash }, &page[1..]),
+    }
+}

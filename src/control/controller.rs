@@ -1,0 +1,215 @@
+//! What the leader does: carry promotions on, regrant, ask when somebody is lost, let time pass.
+//!
+//! It keeps nothing that matters: [`advance`] computes the next commands from the machine alone, so
+//! whoever leads next goes on where this one stopped, and proposing a command twice is refused. What
+//! it remembers is only what was just refused, so that it is not asked again at once.
+
+use crate::log::{Log, Proposal, ProposeError, look};
+use cryptorun_core::command::{Command, SetLink};
+use cryptorun_core::diagnose::{Class, diagnose};
+use cryptorun_core::machine::Machine;
+use cryptorun_core::people::Actor;
+use cryptorun_core::region::Link;
+use cryptorun_core::steps::advance;
+use cryptorun_core::time::Millis;
+use cryptorun_platform::Platform;
+use cryptorun_platform::clock::BootTime;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time passes in the log at least so often while something depends on it.
+const TICK: Duration = Duration::from_secs(1);
+/// A refused command is not proposed again before.
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+/// Acts while this node leads, until the log stops.
+pub async fn control(log: Arc<dyn Log>, platform: Platform) {
+    let mut leadership = log.leadership();
+    loop {
+        if leadership.wait_for(|now| now.here).await.is_err() {
+            return;
+        }
+        tracing::info!(node = log.node(), "leading");
+        if lead(&*log, &platform).await.is_none() {
+            return;
+        }
+        tracing::info!(node = log.node(), "not leading any more");
+    }
+}
+
+/// None when the log has stopped.
+async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
+    let mut leadership = log.leadership();
+    let mut applied = log.applied();
+    let mut memory = Memory::default();
+    let mut next_tick = platform.clock.boot();
+    loop {
+        applied.mark_unchanged();
+        let now = platform.clock.boot();
+        let (mut commands, ticks) =
+            look(log, |machine, _| (all_commands(machine), needs_ticks(machine)));
+        commands.retain(|command| memory.may_try(command, now));
+        if commands.is_empty() && ticks && now >= next_tick {
+            next_tick = now + TICK;
+            commands.push(Command::Tick);
+        }
+        for command in commands {
+            let shown = word(&command);
+            let key = memory_key(&command);
+            let proposal = Proposal { actor: Actor::Controller, via: None, request: None, command };
+            match log.propose(proposal).await {
+                Ok(committed) => match committed.answer {
+                    Ok(_) => tracing::debug!(command = shown, index = committed.index, "did"),
+                    Err(refusal) => {
+                        tracing::debug!(command = shown, %refusal, "was refused");
+                        memory.refused(key, platform.clock.boot());
+                    }
+                },
+                Err(ProposeError::Stopped) => return None,
+                Err(ProposeError::NotLeader { .. } | ProposeError::NoLeader) => return Some(()),
+                Err(error @ (ProposeError::Overloaded | ProposeError::OutcomeUnknown)) => {
+                    tracing::warn!(command = shown, %error, "could not be proposed");
+                    memory.refused(key, platform.clock.boot());
+                    break;
+                }
+            }
+        }
+        tokio::select! {
+            changed = applied.changed() => changed.ok()?,
+            () = tokio::time::sleep(TICK) => {}
+            changed = leadership.changed() => {
+                changed.ok()?;
+                if !leadership.borrow().here {
+                    return Some(());
+                }
+            }
+        }
+    }
+}
+
+fn all_commands(machine: &Machine) -> Vec<Command> {
+    let mut commands = advance(machine);
+    commands.extend(links(machine));
+    commands
+}
+
+/// Leases, approvals and pauses end by the log's time, which stands still while nothing is proposed.
+fn needs_ticks(machine: &Machine) -> bool {
+    machine.cluster().is_some()
+        && (!machine.sessions().is_empty()
+            || machine.promotions().values().any(|promotion| promotion.is_open())
+            || machine.scopes().values().any(|s| s.lease.is_some() || s.pause.is_some()))
+}
+
+/// How regions stand toward their peers, where that changed: lost is isolated; talking again is
+/// reconciling until what its workers have queued is down; then connected.
+fn links(machine: &Machine) -> Vec<Command> {
+    /// What is on its way at any moment; beyond it a region is still draining.
+    const QUEUE_SMALL_BYTES: u64 = 1 << 20;
+    /// Without progress for so long a reconciling region counts as isolated again (DESIGN §9).
+    const STUCK: Millis = Millis::mins(10);
+    let lost: Vec<_> = diagnose(machine)
+        .into_iter()
+        .filter(|diagnosis| diagnosis.confirmed)
+        .filter_map(|diagnosis| match diagnosis.class {
+            Class::RegionLost { region } => Some(region),
+            _ => None,
+        })
+        .collect();
+    let now = machine.now().log;
+    let fresh =
+        machine.cluster().map(|cluster| cluster.config.limits.report_fresh).unwrap_or_default();
+    let mut commands = Vec::new();
+    for (name, record) in machine.regions() {
+        let heard = record.reported_at.is_some_and(|at| now.since(at) < fresh);
+        let queued = || {
+            let sessions = machine.sessions().values();
+            sessions
+                .filter(|s| s.region == *name && machine.live_session(&s.key).is_some())
+                .map(|session| session.report.queue_bytes)
+                .sum::<u64>()
+        };
+        let link = match record.link {
+            Link::Connected | Link::Reconciling { .. } if lost.contains(name) => {
+                Link::Isolated { since: now }
+            }
+            Link::Isolated { .. } if heard && !lost.contains(name) => {
+                Link::Reconciling { queued: queued(), progress: now }
+            }
+            Link::Reconciling { queued: before, progress } => {
+                let queued = queued();
+                if heard && queued <= QUEUE_SMALL_BYTES {
+                    Link::Connected
+                } else if now.since(progress) > STUCK {
+                    Link::Isolated { since: now }
+                } else if queued < before {
+                    Link::Reconciling { queued, progress: now }
+                } else {
+                    continue;
+                }
+            }
+            Link::Connected | Link::Isolated { .. } => continue,
+        };
+        commands.push(Command::SetLink(SetLink { region: name.clone(), link }));
+    }
+    commands
+}
+
+/// What was refused a moment ago.
+#[derive(Default)]
+struct Memory(BTreeMap<String, BootTime>);
+
+impl Memory {
+    fn may_try(&mut self, command: &Command, now: BootTime) -> bool {
+        self.0.retain(|_, at| now - *at < AFTER_REFUSAL);
+        !self.0.contains_key(&memory_key(command))
+    }
+
+    fn refused(&mut self, key: String, now: BootTime) {
+        self.0.insert(key, now);
+    }
+}
+
+/// The command without what changes by the moment: durations in reasons, times.
+fn memory_key(command: &Command) -> String {
+    let word = word(command);
+    match command {
+        Command::RequestPromotion(c) => format!("{word} {} {} {}", c.kind, c.scope, c.to),
+        Command::Rollback(c) => format!("{word} {} {:?}", c.scope, c.promotion),
+        Command::StepFailed(c) => format!("{word} {} {} {}", c.promotion, c.step, c.attempt),
+        Command::StepDone(c) => format!("{word} {} {} {}", c.promotion, c.step, c.attempt),
+        Command::SetLink(c) => format!("{word} {}", c.region),
+        other => format!("{other:?}"),
+    }
+}
+
+/// For log lines.
+fn word(command: &Command) -> &'static str {
+    match command {
+        Command::Found(_) => "found",
+        Command::OpenSession(_) => "open_session",
+        Command::Renew(_) => "renew",
+        Command::EndSession(_) => "end_session",
+        Command::Reserve(_) => "reserve",
+        Command::Grant(_) => "grant",
+        Command::Release(_) => "release",
+        Command::Handover(_) => "handover",
+        Command::RequestPromotion(_) => "request_promotion",
+        Command::Approve(_) => "approve",
+        Command::Deny(_) => "deny",
+        Command::Cancel(_) => "cancel",
+        Command::StepStarted(_) => "step_started",
+        Command::StepDone(_) => "step_done",
+        Command::StepFailed(_) => "step_failed",
+        Command::Rollback(_) => "rollback",
+        Command::Report(_) => "report",
+        Command::SetLink(_) => "set_link",
+        Command::Pause(_) => "pause",
+        Command::Unpause(_) => "unpause",
+        Command::OpenReview(_) => "open_review",
+        Command::DecideReview(_) => "decide_review",
+        Command::SetClusterVersion(_) => "set_cluster_version",
+        Command::Tick => "tick",
+    }
+}

@@ -1,0 +1,212 @@
+//! The replicated log as this crate needs it: propose, read, look at the machine, talk to peers.
+//!
+//! Production hands in the Raft node ([`crate::raft_log`]), the simulator its own; everything above
+//! (API, detector, controller) cannot tell them apart.
+//!
+//! What always holds:
+//!  1. `propose` returns `Ok` only for an entry that a quorum has on disk;
+//!  2. [`ProposeError::OutcomeUnknown`] is never returned where it is known that nothing happened,
+//!     nor the other way round;
+//!  3. `propose` is refused with `NotLeader` on a node that does not lead: who forwards is
+//!     [`crate::forward`], where the sender's right to speak for an actor is looked at.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cryptorun_core::audit::AuditEntry;
+use cryptorun_core::command::{Answer, Command};
+use cryptorun_core::machine::Machine;
+use cryptorun_core::people::Actor;
+use cryptorun_core::position::Hash;
+use cryptorun_core::record::RequestKey;
+use cryptorun_core::region::RegionName;
+use cryptorun_core::time::{Millis, Stamp};
+use cryptorun_core::wire::Consistency;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What goes into the log, and in whose name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Who stands behind it, verified where it entered.
+    pub actor: Actor,
+    /// The node it entered at, when that was another.
+    pub via: Option<u64>,
+    /// Idempotency, where the sender chose a key.
+    pub request: Option<RequestKey>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// An entry that a quorum has, and what applying it answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its index.
+    pub index: u64,
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// What the machine said; a refusal is an answer.
+    pub answer: Answer,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another node leads; nothing happened.
+    #[error("node {leader} leads")]
+    NotLeader {
+        /// Which.
+        leader: u64,
+    },
+    /// Nobody leads, as far as this node knows; nothing happened.
+    #[error("no leader is known")]
+    NoLeader,
+    /// Too much is in flight; nothing happened.
+    #[error("too many proposals are waiting")]
+    Overloaded,
+    /// It was sent and no answer came: it may have happened, or happen yet.
+    #[error("the outcome is unknown: it was sent and no answer came")]
+    OutcomeUnknown,
+    /// This node is on its way out; nothing happened.
+    #[error("this node is stopping")]
+    Stopped,
+}
+
+/// How a read was made good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadInfo {
+    /// The machine is at least there.
+    pub index: u64,
+    /// Raft term.
+    pub term: u64,
+    /// Who leads, if known.
+    pub leader: Option<u64>,
+    /// Voters that answer, of `voters`.
+    pub voters_up: u32,
+    /// Voters.
+    pub voters: u32,
+    /// How old the answer may be.
+    pub age: Millis,
+}
+
+/// Why a linearizable read is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No quorum confirmed it in time.
+    #[error("no quorum confirmed the read; ?consistency=stale asks this node alone")]
+    NoQuorum,
+    /// This node is on its way out.
+    #[error("this node is stopping")]
+    Stopped,
+}
+
+/// Who leads, as this node sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// Raft term.
+    pub term: u64,
+    /// Who leads, if known.
+    pub leader: Option<u64>,
+    /// Whether that is this node, and it may propose.
+    pub here: bool,
+}
+
+/// A member as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its number.
+    pub node: u64,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Highest index known to be on its disk; only the leader knows.
+    pub matched: Option<u64>,
+    /// How long ago it last answered; only the leader knows.
+    pub answered: Option<Millis>,
+}
+
+/// A member as the membership names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberAddress {
+    /// Its region.
+    pub region: RegionName,
+    /// The id in its certificate.
+    pub name: String,
+    /// Where its peers reach it, `host:port`.
+    pub raft: String,
+    /// Its admin API, `host:port`.
+    pub api: String,
+}
+
+/// A change of membership or leadership that did not come about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ChangeError(pub String);
+
+/// Why a peer did not answer a forwarded message.
+pub use cryptorun_platform::net::CallError;
+
+/// Answers what other nodes forward.
+#[async_trait]
+pub trait ForwardHandler: Send + Sync {
+    /// `from` is the sender as its certificate says.
+    async fn forwarded(&self, from: u64, body: Bytes) -> Bytes;
+}
+
+/// See the module's header.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// This node's number.
+    fn node(&self) -> u64;
+    /// Puts a command into the log and waits for what applying it answered.
+    async fn propose(&self, proposal: Proposal) -> Result<Committed, ProposeError>;
+    /// Makes the local machine good for a read.
+    async fn read(&self, consistency: Consistency) -> Result<ReadInfo, ReadError>;
+    /// Looks at the machine. Short, and without asking the log anything meanwhile: applying waits.
+    /// [`look`] is the pleasant form.
+    fn with_machine(&self, look: &mut dyn FnMut(&Machine, u64));
+    /// The applied index as it grows.
+    fn applied(&self) -> watch::Receiver<u64>;
+    /// Who leads, as it changes.
+    fn leadership(&self) -> watch::Receiver<Leadership>;
+    /// For how long this node has been without a quorum; none while it has one.
+    fn quorum_lost_for(&self) -> Option<Millis>;
+    /// Whether this node's disk holds no log at all.
+    fn is_empty(&self) -> bool;
+    /// Members as far as known here.
+    fn members(&self) -> Vec<MemberView>;
+    /// Chained hash of the machine at its index.
+    fn state_hash(&self) -> (u64, Hash);
+    /// Audit entries from `from` on, oldest first.
+    async fn audit(&self, from: u64, max: usize) -> Vec<AuditEntry>;
+    /// Hands leadership to another voter.
+    async fn transfer_leader(&self, to: u64) -> Result<(), ChangeError>;
+    /// Starts the cluster with these voters; once, on empty disks.
+    async fn initialize(&self, voters: BTreeMap<u64, MemberAddress>) -> Result<(), ChangeError>;
+    /// Adds a member that follows without a vote.
+    async fn add_learner(&self, node: u64, at: MemberAddress) -> Result<(), ChangeError>;
+    /// Gives a member that has caught up a vote.
+    async fn promote(&self, node: u64) -> Result<(), ChangeError>;
+    /// Asks another node's [`ForwardHandler`].
+    async fn forward(&self, to: u64, body: Bytes, ttl: Duration) -> Result<Bytes, CallError>;
+    /// Who answers what others forward.
+    fn set_forward_handler(&self, handler: Arc<dyn ForwardHandler>);
+}
+
+/// Looks at the machine and its index.
+pub fn look<R>(log: &dyn Log, look: impl FnOnce(&Machine, u64) -> R) -> R {
+    let mut look = Some(look);
+    let mut seen = None;
+    log.with_machine(&mut |machine, index| {
+        seen = look.take().map(|look| look(machine, index));
+    });
+    // `with_machine` calls exactly once; a `Log` that does not is broken beyond repair.
+    seen.unwrap_or_else(|| panic!("the log did not show its machine"))
+}
+
+/// Waits until the local machine has applied `index`, at most so long.
+pub async fn wait_applied(log: &dyn Log, index: u64, patience: Duration) -> bool {
+    let mut applied = log.applied();
+    let reached = tokio::time::timeout(patience, applied.wait_for(|at| *at >= index)).await;
+    matches!(reached, Ok(Ok(_)))
+}

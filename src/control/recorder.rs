@@ -1,0 +1,194 @@
+//! Writes the machine's changes into [`crate::history`]: at once when authority changed, else every
+//! five seconds, because positions and reports change with every renewal and nobody replays those
+//! one by one.
+
+use crate::history::{History, Line, Records, What};
+use crate::log::{Log, look};
+use cryptorun_core::machine::Machine;
+use cryptorun_core::promotion::PromotionId;
+use cryptorun_core::region::RegionName;
+use cryptorun_core::scope::ScopeId;
+use cryptorun_core::session::SessionKey;
+use cryptorun_core::time::WallTime;
+use cryptorun_platform::Platform;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often figures that only grow are written.
+const EVERY: Duration = Duration::from_secs(5);
+
+const AT_MOST_EVERY: Duration = Duration::from_millis(50);
+
+/// What was last written, as hashes of each record.
+#[derive(Default)]
+struct Written {
+    config: Option<u64>,
+    regions: BTreeMap<RegionName, blake3::Hash>,
+    sessions: BTreeMap<SessionKey, blake3::Hash>,
+    scopes: BTreeMap<ScopeId, blake3::Hash>,
+    promotions: BTreeMap<PromotionId, blake3::Hash>,
+}
+
+/// Records until the log stops.
+pub async fn record(log: Arc<dyn Log>, platform: Platform, history: Arc<History>) {
+    let mut applied = log.applied();
+    let mut written = Written::default();
+    let mut authority = None;
+    let mut next = platform.clock.boot();
+    let mut full = false;
+    loop {
+        let now = look(&*log, |machine, _| fingerprint(machine));
+        if authority != Some(now) || platform.clock.boot() >= next {
+            authority = Some(now);
+            next = platform.clock.boot() + EVERY;
+            let wall = platform.clock.wall();
+            let whole = history.starts_file(wall);
+            let records = look(&*log, |machine, index| written.changes(machine, index, whole));
+            if let Some(records) = records {
+                match history.append(&Line { at: wall, what: What::Records(Box::new(records)) }) {
+                    Ok(()) => full = false,
+                    Err(error) if !full => {
+                        full = true;
+                        written = Written::default();
+                        tracing::warn!(%error, "history is not recorded");
+                    }
+                    Err(_) => written = Written::default(),
+                }
+            }
+        }
+        // Under load the machine changes with every breath: look at most so often.
+        tokio::time::sleep(AT_MOST_EVERY).await;
+        tokio::select! {
+            changed = applied.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+/// What may not wait: phases, leases, promotions.
+fn fingerprint(machine: &Machine) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for scope in machine.scopes().values() {
+        let line =
+            format!("{:?} {:?} {:?} {:?}", scope.phase, scope.lease, scope.moving, scope.pause);
+        hasher.update(line.as_bytes());
+    }
+    for promotion in machine.promotions().values().filter(|promotion| promotion.is_open()) {
+        hasher.update(
+            format!("{} {:?} {:?}", promotion.id, promotion.state, promotion.steps).as_bytes(),
+        );
+    }
+    for region in machine.regions().values() {
+        hasher.update(format!("{:?}", region.link).as_bytes());
+    }
+    hasher.finalize()
+}
+
+impl Written {
+    /// What differs from what was written; everything when a file begins.
+    fn changes(&mut self, machine: &Machine, index: u64, whole: bool) -> Option<Records> {
+        let cluster = machine.cluster()?;
+        if whole {
+            *self = Self::default();
+        }
+        let config = (self.config != Some(cluster.config.version)).then(|| cluster.clone());
+        self.config = Some(cluster.config.version);
+        let ended = self
+            .sessions
+            .keys()
+            .filter(|key| !machine.sessions().contains_key(*key))
+            .cloned()
+            .collect::<Vec<_>>();
+        self.sessions.retain(|key, _| !ended.contains(key));
+        let records = Records {
+            index,
+            whole,
+            clock: machine_clock(machine),
+            cluster: config,
+            regions: differing(&mut self.regions, machine.regions()),
+            sessions: differing(&mut self.sessions, machine.sessions()),
+            ended,
+            scopes: differing(&mut self.scopes, machine.scopes()),
+            promotions: differing(&mut self.promotions, machine.promotions()),
+        };
+        Some(records)
+    }
+}
+
+fn machine_clock(machine: &Machine) -> cryptorun_core::record::Clock {
+    match machine.record(&cryptorun_core::record::RecordKey::Clock) {
+        Some(cryptorun_core::record::Record::Clock(clock)) => clock,
+        _ => cryptorun_core::record::Clock { now: machine.now(), ..Default::default() },
+    }
+}
+
+fn differing<K: Ord + Clone, V: Clone + std::fmt::Debug>(
+    written: &mut BTreeMap<K, blake3::Hash>,
+    now: &BTreeMap<K, V>,
+) -> Vec<V> {
+    now.iter()
+        .filter(|(key, value)| {
+            let hash = blake3::hash(format!("{value:?}").as_bytes());
+            written.insert((*key).clone(), hash) != Some(hash)
+        })
+        .map(|(_, value)| value.clone())
+        .collect()
+}
+
+/// Rebuilds machines from lines, one after the other.
+#[derive(Default)]
+pub struct Rebuilt {
+    clock: cryptorun_core::record::Clock,
+    cluster: Option<cryptorun_core::config::Cluster>,
+    regions: BTreeMap<RegionName, cryptorun_core::report::RegionRecord>,
+    sessions: BTreeMap<SessionKey, cryptorun_core::session::Session>,
+    scopes: BTreeMap<ScopeId, cryptorun_core::scope::Scope>,
+    promotions: BTreeMap<PromotionId, cryptorun_core::promotion::Promotion>,
+}
+
+impl Rebuilt {
+    /// Takes the next line's records.
+    pub fn take(&mut self, records: Records) {
+        if records.whole {
+            *self = Self::default();
+        }
+        self.clock = records.clock;
+        self.cluster = records.cluster.or(self.cluster.take());
+        for key in &records.ended {
+            self.sessions.remove(key);
+        }
+        self.regions.extend(records.regions.into_iter().map(|r| (r.name.clone(), r)));
+        self.sessions.extend(records.sessions.into_iter().map(|s| (s.key.clone(), s)));
+        self.scopes.extend(records.scopes.into_iter().map(|s| (s.id.clone(), s)));
+        self.promotions.extend(records.promotions.into_iter().map(|p| (p.id, p)));
+    }
+
+    /// The machine as it stood, as far as decisions need it.
+    pub fn machine(&self) -> Machine {
+        use cryptorun_core::record::Record;
+        let mut machine = Machine::default();
+        machine.load(Record::Clock(self.clock));
+        if let Some(cluster) = &self.cluster {
+            machine.load(Record::Cluster(cluster.clone()));
+        }
+        for record in self.regions.values() {
+            machine.load(Record::Region(record.clone()));
+        }
+        for record in self.sessions.values() {
+            machine.load(Record::Session(record.clone()));
+        }
+        for record in self.scopes.values() {
+            machine.load(Record::Scope(record.clone()));
+        }
+        for record in self.promotions.values() {
+            machine.load(Record::Promotion(record.clone()));
+        }
+        machine
+    }
+
+    /// When the machine's wall clock stood there.
+    pub fn wall(&self) -> WallTime {
+        self.clock.now.wall
+    }
+}

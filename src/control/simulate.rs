@@ -1,0 +1,159 @@
+//! Simulations: recorded history through the deciding code, as if it were now.
+//!
+//! The machine is rebuilt line by line as it stood, and [`decide`] is asked whenever it changed. A
+//! moment is listed when the choice, the kind or a predicate's verdict differs from the one before,
+//! or when history shows that a promotion of the scope was opened there. Where somebody else held
+//! the scope than the simulation names, the decision says so by its own predicates.
+
+use crate::history::{History, What};
+use crate::recorder::Rebuilt;
+use cryptorun_core::decide::{Ask, Choice, Decision, PredicateName, Verdict, decide, fitting_kind};
+use cryptorun_core::machine::Machine;
+use cryptorun_core::position::Hash;
+use cryptorun_core::promotion::{Kind, PromotionId};
+use cryptorun_core::region::RegionName;
+use cryptorun_core::scope::ScopeId;
+use cryptorun_core::time::{Millis, WallTime};
+use cryptorun_core::wire::{SimulatedMoment, Simulation};
+use std::io;
+
+/// What to replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The scope.
+    pub scope: ScopeId,
+    /// The region that would lose it.
+    pub from: RegionName,
+    /// The region that would get it.
+    pub to: RegionName,
+    /// From this moment.
+    pub start: WallTime,
+    /// To this one.
+    pub end: WallTime,
+}
+
+/// A machine is rebuilt from lines before the window: the day's first line has everything.
+const LOOK_BACK: Millis = Millis::mins(24 * 60);
+
+/// Replays a window.
+///
+/// # Errors
+/// The files cannot be read.
+pub fn replay(history: &History, window: &Window) -> io::Result<Simulation> {
+    let mut run = Run::new(window);
+    history.read(window.start - LOOK_BACK, window.end, |line| match line.what {
+        What::Report(_) if line.at >= window.start && line.at <= window.end => run.covers(line.at),
+        What::Report(_) => {}
+        What::Records(records) if line.at <= window.end => {
+            let reports = records.regions.len() + records.sessions.len();
+            run.rebuilt.take(*records);
+            if line.at >= window.start {
+                if reports > 0 {
+                    run.covers(line.at);
+                }
+                run.look(line.at);
+            }
+        }
+        What::Records(_) => {}
+    })?;
+    Ok(run.finish())
+}
+
+struct Run<'w> {
+    window: &'w Window,
+    rebuilt: Rebuilt,
+    reports: u64,
+    covered: Option<(WallTime, WallTime)>,
+    last: Option<Shape>,
+    opened: Option<PromotionId>,
+    moments: Vec<SimulatedMoment>,
+    hasher: blake3::Hasher,
+}
+
+/// What makes a decision another one; values move all the time.
+type Shape = (Choice, Kind, Vec<(PredicateName, Verdict)>);
+
+impl<'w> Run<'w> {
+    fn new(window: &'w Window) -> Self {
+        Self {
+            window,
+            rebuilt: Rebuilt::default(),
+            reports: 0,
+            covered: None,
+            last: None,
+            opened: None,
+            moments: Vec::new(),
+            hasher: blake3::Hasher::new(),
+        }
+    }
+
+    fn covers(&mut self, at: WallTime) {
+        self.reports += 1;
+        let first = self.covered.map_or(at, |(first, _)| first);
+        self.covered = Some((first, at));
+    }
+
+    fn look(&mut self, at: WallTime) {
+        let machine = self.rebuilt.machine();
+        let opened = self.newly_opened(&machine);
+        let ask = match opened.and_then(|id| machine.promotions().get(&id)) {
+            // What was opened then is judged as what it was.
+            Some(promotion) => Ask {
+                kind: promotion.kind,
+                scope: promotion.scope.clone(),
+                to: promotion.to.clone(),
+                by: None,
+                promotion: Some(promotion.id),
+            },
+            None => Ask {
+                kind: fitting_kind(&machine, &self.window.scope, &self.window.to),
+                scope: self.window.scope.clone(),
+                to: self.window.to.clone(),
+                by: None,
+                promotion: None,
+            },
+        };
+        let Ok(decision) = decide(&machine, &ask) else { return };
+        let shape = shape(&decision);
+        let changed = self.last.as_ref() != Some(&shape);
+        if opened.is_none() {
+            self.last = Some(shape.clone());
+        }
+        if !changed && opened.is_none() {
+            return;
+        }
+        self.hasher.update(format!("{shape:?}\n").as_bytes());
+        self.moments.push(SimulatedMoment { at, decision, opened });
+    }
+
+    /// A promotion of the scope that history shows for the first time.
+    fn newly_opened(&mut self, machine: &Machine) -> Option<PromotionId> {
+        let newest = machine
+            .promotions()
+            .values()
+            .filter(|promotion| promotion.scope == self.window.scope)
+            .filter(|promotion| promotion.opened.wall >= self.window.start)
+            .map(|promotion| promotion.id)
+            .next_back();
+        let new = newest.filter(|id| self.opened.is_none_or(|known| *id > known));
+        self.opened = newest.or(self.opened);
+        new
+    }
+
+    fn finish(self) -> Simulation {
+        Simulation {
+            scope: self.window.scope.clone(),
+            from: self.window.from.clone(),
+            to: self.window.to.clone(),
+            reports: self.reports,
+            covered: self.covered,
+            moments: self.moments,
+            decisions: Hash(*self.hasher.finalize().as_bytes()),
+        }
+    }
+}
+
+fn shape(decision: &Decision) -> Shape {
+    let verdicts = decision.predicates.iter().map(|p| (p.name, p.verdict)).collect();
+    (decision.choice, decision.kind, verdicts)
+}

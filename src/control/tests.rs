@@ -1,0 +1,8 @@
+//! Operations over a log of one node and the real machine: who may, what comes back, what travels.
+
+mod forwarding;
+mod promotions;
+mod roles;
+mod routes;
+mod sessions;
+mod world;

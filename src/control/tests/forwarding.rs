@@ -1,0 +1,131 @@
+//! What a node may bring to the leader in somebody's name.
+
+use super::world::{EAST, WEST, World, person, worker};
+use crate::forward::{Failed, Forwarded, Reply, ask};
+use crate::log::{Log, Proposal};
+use cryptorun_core::command::{Approve, Command, PauseScope, Report};
+use cryptorun_core::people::Actor;
+use cryptorun_core::promotion::PromotionId;
+use cryptorun_core::report::RegionReport;
+use cryptorun_core::time::Millis;
+use cryptorun_core::wire::{Problem, WordRequest};
+use std::time::Duration;
+
+/// A leader, and a follower that forwards to it and has the same machine.
+async fn pair() -> (World, World) {
+    let leader = World::founded().await;
+    let follower = World::node(2, WEST, leader.clock.clone(), 10_000);
+    follower.log.reach(&leader.log, true);
+    catch_up(&leader, &follower);
+    (leader, follower)
+}
+
+fn catch_up(leader: &World, follower: &World) {
+    let (machine, index) = leader.log.machine();
+    follower.log.show(machine, index);
+}
+
+async fn forward(follower: &World, actor: Actor, command: Command) -> Reply {
+    let message = Forwarded::propose(Proposal { actor, via: None, request: None, command });
+    ask(&*follower.log, 1, &message, Duration::from_secs(1)).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_forwarded_in_anothers_name_is_refused_and_counted() {
+    let (leader, follower) = pair().await;
+    let approve =
+        Command::Approve(Approve { promotion: PromotionId(1), reason: None, certificate: None });
+    let reply = forward(&follower, person("ana").actor, approve).await;
+    assert!(matches!(reply, Reply::Failed(Failed::Refused { .. })), "{reply:?}");
+    assert_eq!(leader.metrics.forwards_refused_total.get(["leader_only"]), 1);
+    assert_eq!(leader.log.machine().1, 1, "nothing but the founding is in the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_node_speaks_for_the_controller_or_another_node() {
+    let (leader, follower) = pair().await;
+    let report = |region: &str| {
+        Command::Report(Report { region: region.into(), report: RegionReport::default() })
+    };
+    for (actor, command, reason) in [
+        (Actor::Node(3), report("eu-west-1"), "other_node"),
+        (Actor::Node(2), report(EAST), "not_allowed"),
+        (Actor::Controller, report(WEST), "controller"),
+        (Actor::Controller, Command::Tick, "leader_only"),
+    ] {
+        forward(&follower, actor, command).await;
+        assert_eq!(leader.metrics.forwards_refused_total.get([reason]), 1, "{reason}");
+    }
+    let reply = forward(&follower, Actor::Node(2), report(WEST)).await;
+    assert!(matches!(reply, Reply::Committed { answer: Ok(_), .. }), "{reply:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_looks_at_roles_again() {
+    let (leader, follower) = pair().await;
+    let pause = Command::Pause(PauseScope {
+        scope: "warm/global".parse().unwrap(),
+        reason: "x".into(),
+        span: Millis::mins(1),
+    });
+    let reply = forward(&follower, person("stranger").actor, pause).await;
+    assert!(matches!(reply, Reply::Failed(Failed::Refused { .. })), "{reply:?}");
+    assert_eq!(leader.metrics.forwards_refused_total.get(["not_allowed"]), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_changes_travel_and_record_where_they_came_in() {
+    let (leader, follower) = pair().await;
+    let body = r#"{"tier":"warm","reason":"disks","for_ms":60000}"#;
+    let response = follower.send(&person("ana"), "POST", "/v1/pauses", body).await;
+    assert_eq!(response.status().as_u16(), 200);
+    let entries = leader.log.audit(1, 10).await;
+    let pause = entries.iter().find(|entry| entry.action == "pause").unwrap();
+    assert_eq!((pause.via, pause.actor.to_string().as_str()), (Some(2), "ana"));
+    // A worker's renewal too.
+    let opened = follower
+        .send(
+            &worker(WEST),
+            "POST",
+            "/v1/sessions",
+            r#"{"boot":"00000000000000ab","addresses":{"api":"","data":""}}"#,
+        )
+        .await;
+    assert_eq!(opened.status().as_u16(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn approvals_are_sent_on_to_the_leader_itself() {
+    let (_leader, follower) = pair().await;
+    let response =
+        follower.send(&person("ana"), "POST", "/v1/promotions/P-1/approve?x=1", "{}").await;
+    assert_eq!(response.status().as_u16(), 307);
+    let to = response.headers()["location"].to_str().unwrap().to_owned();
+    assert_eq!(to, "https://api-1.example:7400/v1/promotions/P-1/approve?x=1");
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let problem: Problem = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(problem.leader.as_deref(), Some("api-1.example:7400"));
+    follower.log.follow(None);
+    let word = WordRequest { reason: Some("no".into()) };
+    let error = follower.api.deny(&person("ana"), None, PromotionId(1), word).await.unwrap_err();
+    assert_eq!(error.status(), 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_and_not_answered_is_unknown_and_what_was_not_sent_is_not() {
+    let (leader, follower) = pair().await;
+    let pause = |key: &'static str| {
+        let body = cryptorun_core::wire::PauseRequest {
+            tier: cryptorun_core::scope::Tier::Warm,
+            group: "global".into(),
+            reason: "x".into(),
+            for_ms: 1000,
+        };
+        let api = follower.api.clone();
+        async move { api.pause(&person("ana"), Some(key), body).await }
+    };
+    leader.log.lose_quorum(Some(Millis(1)));
+    assert_eq!(pause("a").await.unwrap_err().status(), 504);
+    follower.log.follow(Some(3));
+    assert_eq!(pause("b").await.unwrap_err().status(), 503);
+}
