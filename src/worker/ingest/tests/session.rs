@@ -157,14 +157,17 @@ impl Venue {
         self.feed.events.recv().await.expect("an event")
     }
 
-    /// The next event that is not a watermark.
+    /// The next event that is not a watermark, within ten minutes of the paused clock.
     async fn news(&mut self) -> FeedEvent {
-        loop {
-            match self.event().await {
-                FeedEvent::Watermark { .. } => {}
-                event => return event,
+        let news = async {
+            loop {
+                match self.event().await {
+                    FeedEvent::Watermark { .. } => {}
+                    event => return event,
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(600), news).await.expect("news within ten minutes")
     }
 
     async fn trade_ids(&mut self, count: usize) -> Vec<u64> {
