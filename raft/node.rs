@@ -309,6 +309,12 @@ impl Node {
         rpc::read_opaque(&answer, Kind::Forwarded).map(Bytes::copy_from_slice).map_err(refused)
     }
 
+    /// Stops as a killed process would, leaving its disk as it is: for simulations.
+    pub async fn abandon(&self) {
+        self.0.stop_tasks();
+        drop(self.0.raft.shutdown().await);
+    }
+
     /// Hands leadership over, where this node has it, then stops. What is in flight is answered or
     /// left unknown.
     pub async fn shutdown(&self) {

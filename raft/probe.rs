@@ -1,8 +1,16 @@
 //! A window for whoever checks this crate from outside: the simulator's invariants.
 
-use crate::types::{LogEntry, LogId};
+use crate::codec::rpc;
+use crate::error::StartError;
+use crate::log_store::{LogStore, NoGate};
+use crate::types::{LogEntry, LogId, Vote};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
+use cryptorun_platform::disk::Disk;
+use cryptorun_platform::segments::{Driver, Owner};
+use openraft::RaftLogReader;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Told what happens inside, in the order it happens. It must not call back.
 pub trait Probe: Send + Sync + 'static {
@@ -28,4 +36,48 @@ pub struct Seen<'a> {
     pub hash: Hash,
     /// The machine after it.
     pub machine: &'a Machine,
+}
+
+/// What a message on its way to a peer promises to be on the sender's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// The log up to this entry.
+    Entry(LogId),
+    /// This vote.
+    Vote(Vote),
+}
+
+/// The promise in an answer on the append stream, if it makes one.
+pub fn promised_by_append(answer: &[u8]) -> Option<Promise> {
+    rpc::read_appended(answer).ok()?.ok().flatten().map(Promise::Entry)
+}
+
+/// The promise in the answer to a vote, if it was granted.
+pub fn promised_by_vote(answer: &[u8]) -> Option<Promise> {
+    let voted = rpc::read_voted(answer).ok()?;
+    voted.vote_granted.then_some(Promise::Vote(voted.vote))
+}
+
+/// Whether a node started from this disk would keep a promise.
+///
+/// # Errors
+/// It would not start.
+pub async fn is_kept(
+    promise: Promise,
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    owner: Owner,
+    driver: Driver,
+) -> Result<bool, StartError> {
+    let dir = dir.join("log");
+    let mut log = LogStore::open(disk, &dir, owner, Some(256 << 10), driver, Arc::new(NoGate))?;
+    Ok(match promise {
+        Promise::Entry(id) => {
+            let (_, purged) = log.ends();
+            log.log_id(id.index) == Some(id) || purged.is_some_and(|purged| purged >= id)
+        }
+        Promise::Vote(vote) => {
+            matches!(log.read_vote().await, Ok(Some(kept)) if kept >= vote)
+        }
+    })
 }

@@ -88,7 +88,7 @@ impl NodeSettings {
     }
 
     /// Whose disk it is. The name stands for the cluster: its id is not known to an empty disk.
-    pub(crate) fn owner(&self) -> Owner {
+    pub fn owner(&self) -> Owner {
         let hash = Hash::of(self.cluster.as_bytes()).0;
         let mut cluster = [0; 8];
         cluster.copy_from_slice(&hash[..8]);
