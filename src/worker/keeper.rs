@@ -244,16 +244,16 @@ impl Keeper {
         self.give_back("handover", scope, token, &request).await
     }
 
-    /// Gives a lease back, asking for it to be kept for this worker's return.
+    /// Gives a lease back, perhaps asking for it to be kept for this worker's return.
     pub async fn release(
         &self,
         scope: &ScopeId,
         token: Token,
         end: Position,
-        keep_for: Millis,
+        keep_for: Option<Millis>,
     ) -> Given {
         self.standing.give_up(scope);
-        let keep_for_ms = Some(keep_for.0);
+        let keep_for_ms = keep_for.map(|span| span.0);
         let request = ReleaseRequest { scope: scope.clone(), token, end, keep_for_ms };
         self.give_back("release", scope, token, &request).await
     }

@@ -231,7 +231,7 @@ impl<'a> Reign<'a> {
         }
         let parts = self.parts;
         let end = parts.sink.view().end;
-        parts.keeper.release(parts.sink.scope(), self.token, end, KEEP_FOR).await;
+        parts.keeper.release(parts.sink.scope(), self.token, end, Some(KEEP_FOR)).await;
         Ok(End::Released)
     }
 

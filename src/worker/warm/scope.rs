@@ -128,7 +128,8 @@ impl ScopeWorker {
             Ok(cut) => {
                 if cut {
                     self.rejoining = true;
-                    self.set_role(Role::Rejoining, self.parts.status.borrow().token);
+                    let token = self.parts.status.borrow().token; // Not borrowed while it is set.
+                    self.set_role(Role::Rejoining, token);
                     self.parts.standing.renew_now();
                 }
             }
@@ -168,6 +169,11 @@ impl ScopeWorker {
                 wait(news).await;
             }
             Want::Replica { upstream, token } => {
+                if let Some(held) = held.filter(|held| held.token <= *token) {
+                    // It stopped to get here; the next holder need not wait for the lease to end.
+                    let end = self.parts.sink.view().end;
+                    self.parts.keeper.release(&directive.scope, held.token, end, None).await;
+                }
                 self.follow(&directive, upstream.as_ref(), *token, news).await;
             }
             Want::Seal { token } => {
