@@ -19,9 +19,7 @@ use axum::{Json, Router};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::{Role, ScopeId, Tier};
 use cryptorun_core::time::{Millis, WallTime};
-use cryptorun_core::wire::{
-    CandleRow, Candles, ForkStatus, Journal, PartitionState, Problem,
-};
+use cryptorun_core::wire::{CandleRow, Candles, ForkStatus, Journal, PartitionState, Problem};
 use cryptorun_platform::clock::Clock;
 use cryptorun_platform::metrics::{CONTENT_TYPE, Metrics};
 use cryptorun_platform::net::Peer;
@@ -139,7 +137,8 @@ async fn candles(
         if let Some(max) = q.max_staleness_ms
             && facts.staleness.0 > max
         {
-            let text = format!("the data is {} old, asked for at most {}", facts.staleness, Millis(max));
+            let text =
+                format!("the data is {} old, asked for at most {}", facts.staleness, Millis(max));
             return Err(problem(409, "too_stale", &text));
         }
         let candles = Candles {
@@ -243,7 +242,9 @@ async fn digest(State(api): State<Api>, Query(q): Query<ScopeQuery>) -> Response
 async fn ready(State(api): State<Api>) -> Response {
     match api.standing.answered_ago() {
         Some(_) => "ready\n".into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "no session with the cluster yet\n").into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, "no session with the cluster yet\n").into_response()
+        }
     }
 }
 
@@ -265,7 +266,8 @@ struct LagQuery {
 
 async fn lag(State(api): State<Api>, Query(q): Query<LagQuery>) -> Response {
     if q.tier.as_deref().is_some_and(|tier| tier != Tier::Warm.as_str()) {
-        return problem(404, "no_such_scope", "this worker keeps the warm tier only").into_response();
+        return problem(404, "no_such_scope", "this worker keeps the warm tier only")
+            .into_response();
     }
     let shelf = match api.shelf(q.scope.as_deref(), q.group.as_deref()) {
         Ok(shelf) => shelf,
@@ -351,7 +353,11 @@ impl Api {
     fn may_leave(&self, shelf: &Shelf, peer: &Peer) -> Result<(), Refusal> {
         match &shelf.residency {
             Some(home) if home.as_str() != peer.id.region => {
-                let text = format!("{} stays in {home}; you are in {}", shelf.sink.scope(), peer.id.region);
+                let text = format!(
+                    "{} stays in {home}; you are in {}",
+                    shelf.sink.scope(),
+                    peer.id.region
+                );
                 Err(problem(403, "residency", &text))
             }
             _ => Ok(()),
@@ -362,9 +368,10 @@ impl Api {
         let view: View = shelf.sink.view();
         let last = view.last;
         let token = last.map(|last| last.token).unwrap_or_default();
-        let held = self.standing.holds(shelf.sink.scope()).is_some_and(|held| {
-            held.token == token && shelf.status.borrow().role == Role::Primary
-        });
+        let held = self
+            .standing
+            .holds(shelf.sink.scope())
+            .is_some_and(|held| held.token == token && shelf.status.borrow().role == Role::Primary);
         let authority = match (held, view.degraded.is_some() || self.is_cut_off()) {
             (true, _) => "primary",
             (false, true) => "degraded",

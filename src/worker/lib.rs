@@ -23,3 +23,6 @@ pub mod standing;
 pub mod warm;
 
 pub use run::{StartError, run};
+
+#[cfg(test)]
+mod together;

@@ -31,7 +31,8 @@ pub async fn run(
             let ping = Box::pin(async move {
                 let sent = clock.boot();
                 let peers = Arc::clone(&regions.peers);
-                let answer = peers.call(number, PING, Bytes::from_static(b"?"), ANSWER_WITHIN).await;
+                let answer =
+                    peers.call(number, PING, Bytes::from_static(b"?"), ANSWER_WITHIN).await;
                 let round_trip = answer.is_ok().then(|| clock.boot() - sent);
                 regions.probed(&region, round_trip);
                 if let Some(rtt) = round_trip {

@@ -37,7 +37,8 @@ impl Reporter for Sources {
         let _ = tokio::time::timeout(PROVE_WITHIN, self.queue.prove()).await;
         let now = self.clock.boot();
         let queue = self.queue.status();
-        let feeds = self.feeds.iter().map(|(name, feed)| (name.clone(), feed.borrow().summary(now)));
+        let feeds =
+            self.feeds.iter().map(|(name, feed)| (name.clone(), feed.borrow().summary(now)));
         let scopes = || self.scopes.iter();
         WorkerReport {
             scopes: scopes().map(|(id, (sink, status))| (id.clone(), of(sink, status))).collect(),

@@ -53,11 +53,15 @@ const CLOCKS_EVERY: Duration = Duration::from_secs(1);
 pub enum StartError {
     #[error("credentials: {0}")]
     Tls(#[from] TlsError),
-    #[error("the certificate is for {found}, not for a worker in {region}: use that region's, or correct `region`")]
+    #[error(
+        "the certificate is for {found}, not for a worker in {region}: use that region's, or correct `region`"
+    )]
     Identity { found: String, region: RegionName },
     #[error("cannot use the data folder {path}: {source}")]
     Data { path: PathBuf, source: io::Error },
-    #[error("the data folder {path} is in use by another process: stop that one, or choose another `data`")]
+    #[error(
+        "the data folder {path} is in use by another process: stop that one, or choose another `data`"
+    )]
     InUse { path: PathBuf },
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -139,10 +143,7 @@ impl Opened {
         let queue = Queue::open(
             Arc::clone(&platform.clock),
             Arc::clone(&platform.disk),
-            QueueSettings {
-                bytes_max: settings.queue_bytes,
-                ..QueueSettings::new("queue", owner)
-            },
+            QueueSettings { bytes_max: settings.queue_bytes, ..QueueSettings::new("queue", owner) },
             Arc::new(|| Driver::Thread),
         )?;
         let mut sinks = BTreeMap::new();
@@ -307,47 +308,66 @@ impl Worker {
         let data = spawn.spawn("data", Box::pin(serve_framed(data_port, service, ports.clone())));
         let api = http::api(self.api.clone()).into_make_service_with_connect_info::<Peer>();
         let stop = ports.clone();
-        let api = spawn.spawn("api", Box::pin(async move {
-            let served = axum::serve(api_port, api).with_graceful_shutdown(stop.cancelled_owned());
-            log_end("api", served.await);
-        }));
+        let api = spawn.spawn(
+            "api",
+            Box::pin(async move {
+                let served =
+                    axum::serve(api_port, api).with_graceful_shutdown(stop.cancelled_owned());
+                log_end("api", served.await);
+            }),
+        );
         let health = http::health(self.api.clone());
         let stop = ports.clone();
-        let health = spawn.spawn("health", Box::pin(async move {
-            let served =
-                axum::serve(health_port, health).with_graceful_shutdown(stop.cancelled_owned());
-            log_end("health", served.await);
-        }));
-        spawn.spawn("clocks", Box::pin(watch_clocks(
-            self.platform.clone(),
-            Arc::clone(&self.standing),
-            session.clone(),
-        )));
+        let health = spawn.spawn(
+            "health",
+            Box::pin(async move {
+                let served =
+                    axum::serve(health_port, health).with_graceful_shutdown(stop.cancelled_owned());
+                log_end("health", served.await);
+            }),
+        );
+        spawn.spawn(
+            "clocks",
+            Box::pin(watch_clocks(
+                self.platform.clone(),
+                Arc::clone(&self.standing),
+                session.clone(),
+            )),
+        );
         let keeper = spawn.spawn("keeper", Box::pin(Arc::clone(&self.keeper).run(session.clone())));
-        spawn.spawn("probe", Box::pin(probe::run(
-            self.platform.clone(),
-            Arc::clone(&self.regions),
-            self.settings.region.clone(),
-            self.api.metrics.clone(),
-            session.clone(),
-        )));
+        spawn.spawn(
+            "probe",
+            Box::pin(probe::run(
+                self.platform.clone(),
+                Arc::clone(&self.regions),
+                self.settings.region.clone(),
+                self.api.metrics.clone(),
+                session.clone(),
+            )),
+        );
         let (failed_tx, mut failed) = tokio::sync::mpsc::channel::<StartError>(4);
         for sink in self.sinks.values() {
             let (sink, failed) = (sink.clone(), failed_tx.clone());
-            spawn.spawn("log-failed", Box::pin(async move {
-                let why = sink.failed().await;
-                let _ = failed.send(StartError::Failed { what: "the warm log", why }).await;
-            }));
+            spawn.spawn(
+                "log-failed",
+                Box::pin(async move {
+                    let why = sink.failed().await;
+                    let _ = failed.send(StartError::Failed { what: "the warm log", why }).await;
+                }),
+            );
         }
         if let Some((session, mut feed)) = self.feed {
             spawn.spawn("venue", Box::pin(session.run(work.clone())));
             let (queue, failed) = (self.queue.clone(), failed_tx.clone());
-            spawn.spawn("queue", Box::pin(async move {
-                if let Err(error) = queue::fill(&queue, &mut feed.events).await {
-                    let why = with_cause(&error);
-                    let _ = failed.send(StartError::Failed { what: "the queue", why }).await;
-                }
-            }));
+            spawn.spawn(
+                "queue",
+                Box::pin(async move {
+                    if let Err(error) = queue::fill(&queue, &mut feed.events).await {
+                        let why = with_cause(&error);
+                        let _ = failed.send(StartError::Failed { what: "the queue", why }).await;
+                    }
+                }),
+            );
         }
         let scopes: Vec<_> = self
             .scopes
@@ -388,8 +408,10 @@ fn feed(
     settings: &WorkerSettings,
     platform: &Platform,
     queue: &Queue,
-) -> Result<Option<(Session<crate::ingest::kraken::Kraken>, crate::ingest::session::Feed)>, StartError>
-{
+) -> Result<
+    Option<(Session<crate::ingest::kraken::Kraken>, crate::ingest::session::Feed)>,
+    StartError,
+> {
     let Some(kraken) = &settings.kraken else { return Ok(None) };
     let dial = TcpDial::new().map_err(|error| StartError::Venue(error.to_string()))?;
     let last = queue.resume(VenueId::Kraken);
@@ -402,9 +424,9 @@ fn feed(
 async fn watch_clocks(platform: Platform, standing: Arc<Standing>, stop: CancellationToken) {
     let mut meter = RateMeter::default();
     while !stop.is_cancelled() {
-        let allowed = standing.timing().map_or(i64::MAX, |timing| {
-            i64::from(timing.rate_error_permille) * 1000 / 2
-        });
+        let allowed = standing
+            .timing()
+            .map_or(i64::MAX, |timing| i64::from(timing.rate_error_permille) * 1000 / 2);
         let off = meter.observe(platform.clock.as_ref()).filter(|ppm| ppm.abs() > allowed);
         standing.bar(off.map(|_| format!("the boot clock runs off by more than {allowed} ppm")));
         tokio::select! {

@@ -103,8 +103,11 @@ fn check(r: &Reader, base: &Path) -> Option<WorkerSettings> {
         let default = SocketAddr::from(([127, 0, 0, 1], port));
         listen.parsed::<SocketAddr>(key).example(&default.to_string()).default(default)
     };
-    let listen_at =
-        Listen { api: address("api", 7410), data: address("data", 7411), health: address("health", 7412) };
+    let listen_at = Listen {
+        api: address("api", 7410),
+        data: address("data", 7411),
+        health: address("health", 7412),
+    };
     let advertise = r.map("advertise");
     let told = |key: &str, default: SocketAddr| {
         advertise.string(key).example("worker.us-east-1:7410").default(default.to_string())
@@ -163,10 +166,8 @@ fn scopes(r: &Reader) -> BTreeMap<ScopeId, ScopeSettings> {
         if symbols.is_empty() {
             scope.problem("symbols", "names no symbol", "[BTC/USD, ETH/USD]");
         }
-        let sources = symbols
-            .into_iter()
-            .map(|symbol| Source { venue: VenueId::Kraken, symbol })
-            .collect();
+        let sources =
+            symbols.into_iter().map(|symbol| Source { venue: VenueId::Kraken, symbol }).collect();
         match name.parse::<ScopeId>() {
             Ok(id) if id.tier == Tier::Warm => {
                 scopes.insert(id, ScopeSettings { sources, residency });
@@ -249,7 +250,9 @@ seal_every: 500ms
         let text = "data: /d\ntls: {cert: c}\nscopes:\n  cold/global: {symbols: [BTC]}\n\
                     seal_every: 2m\nseel: 1\n";
         let problems = read_worker_text("worker.yaml", text).unwrap_err().to_string();
-        for part in ["region", "tls.key", "tls.ca", "control", "cold/global", "BTC", "seal_every", "seel"] {
+        for part in
+            ["region", "tls.key", "tls.ca", "control", "cold/global", "BTC", "seal_every", "seel"]
+        {
             assert!(problems.contains(part), "{part} is not in {problems}");
         }
     }

@@ -141,13 +141,10 @@ impl Sink {
             Settings { segment_bytes: place.segment_bytes, ..Settings::new(place.owner) };
         let disk = Arc::clone(&platform.disk);
         let dir = place.dir.join("log");
-        let log = BatchLog::open(|visit| {
-            Log::open_with(disk, dir, settings, driver, visit)
-        })
-        .map_err(|source| OpenError::Log { scope: scope.clone(), source })?;
-        let forks =
-            Forks::open(platform.disk.as_ref(), &place.dir.join("forks"), scope, region)
-                .map_err(|source| OpenError::Forks { scope: scope.clone(), source })?;
+        let log = BatchLog::open(|visit| Log::open_with(disk, dir, settings, driver, visit))
+            .map_err(|source| OpenError::Log { scope: scope.clone(), source })?;
+        let forks = Forks::open(platform.disk.as_ref(), &place.dir.join("forks"), scope, region)
+            .map_err(|source| OpenError::Forks { scope: scope.clone(), source })?;
         let store = (|| {
             let mut store = match &place.store {
                 Some(path) => Store::open(path)?,
@@ -314,13 +311,18 @@ impl Sink {
                 size <= bytes_max || size == entry.bytes.len()
             };
             return Ok(Some(
-                entries.into_iter().take_while({
-                    let mut fits = fits;
-                    move |entry| fits(entry)
-                }).map(|entry| entry.bytes).collect(),
+                entries
+                    .into_iter()
+                    .take_while({
+                        let mut fits = fits;
+                        move |entry| fits(entry)
+                    })
+                    .map(|entry| entry.bytes)
+                    .collect(),
             ));
         }
-        let old = self.with_store(move |store| store.batches(after.seq, end.seq, bytes_max)).await?;
+        let old =
+            self.with_store(move |store| store.batches(after.seq, end.seq, bytes_max)).await?;
         Ok(Some(old.into_iter().map(Bytes::from).collect()))
     }
 

@@ -41,10 +41,8 @@ impl Host {
 
     pub(crate) fn open(&self) -> Result<Sink, OpenError> {
         let takes = self.sync_takes;
-        let driver = Driver::Task {
-            spawn: Arc::new(TokioSpawn),
-            sync_delay: Arc::new(move || takes),
-        };
+        let driver =
+            Driver::Task { spawn: Arc::new(TokioSpawn), sync_delay: Arc::new(move || takes) };
         let place = Place {
             dir: Path::new("warm-global"),
             store: None,
@@ -83,7 +81,9 @@ fn always() -> Lives {
 /// True so many times, then false.
 fn lives_for(checks: u32) -> Lives {
     let left = AtomicU32::new(checks);
-    Arc::new(move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok())
+    Arc::new(move || {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    })
 }
 
 async fn write(sink: &Sink, epoch: u64, kind: Kind, minute: u64) -> Result<Entry, SinkError> {
@@ -144,7 +144,10 @@ async fn a_lower_token_is_turned_away_counted_and_kept_as_a_fork() {
     assert_eq!((fork.name.as_str(), fork.rows), ("warm-global-0.1-us-east-1", 1));
     // The reserved token itself writes nothing before it is granted.
     assert!(matches!(write(&sink, 2, Kind::EpochStart, 0).await, Err(SinkError::Sealed { .. })));
-    assert!(matches!(write(&sink, 9, Kind::EpochStart, 0).await, Err(SinkError::NotGranted { .. })));
+    assert!(matches!(
+        write(&sink, 9, Kind::EpochStart, 0).await,
+        Err(SinkError::NotGranted { .. })
+    ));
     sink.acknowledge(vec![reign(2, "us-east-1", sealed.end)]).await.unwrap();
     write(&sink, 2, Kind::EpochStart, 0).await.unwrap();
 }

@@ -289,7 +289,11 @@ pub(crate) struct Take<'a> {
 }
 
 impl<'a> Take<'a> {
-    pub(crate) fn slice(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], BatchError> {
+    pub(crate) fn slice(
+        &mut self,
+        len: usize,
+        field: &'static str,
+    ) -> Result<&'a [u8], BatchError> {
         let short = BatchError::Short { field, len: self.bytes.len() };
         let end = self.at.checked_add(len).ok_or(short.clone())?;
         let part = self.bytes.get(self.at..end).ok_or(short)?;

@@ -54,14 +54,7 @@ pub struct Ready {
 
 impl Feeder {
     pub fn new(consumer: Consumer, sources: BTreeSet<Source>, settings: CandleSettings) -> Self {
-        Self {
-            consumer,
-            sources,
-            settings,
-            candles: None,
-            marks: VecDeque::new(),
-            newest_us: 0,
-        }
+        Self { consumer, sources, settings, candles: None, marks: VecDeque::new(), newest_us: 0 }
     }
 
     /// Begins a reign: what is stored is known, everything not acknowledged is read again.

@@ -58,14 +58,11 @@ impl Forks {
     }
 
     /// Keeps `records`, all written under `token`. On the disk on return.
-    pub fn keep(
-        &mut self,
-        disk: &dyn Disk,
-        token: Token,
-        records: &[Bytes],
-    ) -> io::Result<Fork> {
+    pub fn keep(&mut self, disk: &dyn Disk, token: Token, records: &[Bytes]) -> io::Result<Fork> {
         let mut all = self.kept.get(&token).map(|kept| kept.records.clone()).unwrap_or_default();
-        all.extend(records.iter().filter(|record| !all.contains(record)).cloned().collect::<Vec<_>>());
+        all.extend(
+            records.iter().filter(|record| !all.contains(record)).cloned().collect::<Vec<_>>(),
+        );
         let summary = self.summary(token, &all);
         let path = self.dir.join(format!("{}.fork", summary.name));
         disk::replace(disk, &path, &write(token, &all))?;

@@ -388,8 +388,7 @@ pub fn follows(
     if (token > last_token) != (header.kind == Kind::EpochStart) {
         return Err(ChainError::NotOpened { seq, token });
     }
-    let behind_barrier =
-        last.is_some_and(|last| last.kind == Kind::Barrier && last.token == token);
+    let behind_barrier = last.is_some_and(|last| last.kind == Kind::Barrier && last.token == token);
     if behind_barrier != (header.kind == Kind::Reopen) {
         return Err(ChainError::BehindBarrier { seq, token });
     }

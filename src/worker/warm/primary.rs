@@ -104,10 +104,8 @@ impl<'a> Reign<'a> {
         self.say(Role::Primary);
         self.feeder.begin(&self.parts.sink).await?;
         self.feeder.take_all(&self.parts.sink).await?;
-        let mut tick = tokio::time::interval_at(
-            Instant::now() + self.parts.seal_every,
-            self.parts.seal_every,
-        );
+        let mut tick =
+            tokio::time::interval_at(Instant::now() + self.parts.seal_every, self.parts.seal_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Some(end) = self.look().await? {
@@ -273,8 +271,7 @@ impl<'a> Reign<'a> {
             (self.parts.platform.clock.wall(), ready.watermark.max(self.watermark()));
         move |prev, rows| {
             let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-            let header =
-                Header { token, prev, kind, opened_at, sealed_at, watermark, rows: count };
+            let header = Header { token, prev, kind, opened_at, sealed_at, watermark, rows: count };
             Batch { header, rows }
         }
     }

@@ -27,7 +27,7 @@ const WAIT_OTHER: Duration = Duration::from_millis(300);
 /// On top of the wait, before the answer counts as lost: two round trips across an ocean.
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
 /// A source that failed is left alone this long.
-const AVOID_FOR: Duration = Duration::from_millis(1_500);
+const AVOID_FOR: Duration = Duration::from_secs(5);
 /// When nobody can be asked.
 const IDLE_FOR: Duration = Duration::from_millis(100);
 
@@ -99,7 +99,12 @@ impl Follower {
     }
 
     /// Fetches the tail of a sealed sink and takes it over under the reserved token.
-    pub async fn tail(&mut self, token: Token, to: Position, from: &[RegionName]) -> Result<(), String> {
+    pub async fn tail(
+        &mut self,
+        token: Token,
+        to: Position,
+        from: &[RegionName],
+    ) -> Result<(), String> {
         let mut last = String::from("no sealed sink has it");
         for source in from {
             while self.sink.view().end.seq < to.seq {
@@ -173,14 +178,16 @@ impl Follower {
     ) -> Option<RegionName> {
         let now = self.regions.now();
         self.avoid.retain(|_, until| *until > now);
-        let peers: Vec<_> = directive.peers.iter().map(|peer| peer.region.clone()).collect();
-        if let Some(up) = upstream
-            && peers.contains(up)
-            && !self.avoid.contains_key(up)
-        {
+        // The probe knows within a second that a link is cut; a question would find out in three.
+        let open: Vec<_> = directive
+            .peers
+            .iter()
+            .map(|peer| &peer.region)
+            .filter(|region| !self.avoid.contains_key(*region) && self.regions.is_up(region))
+            .collect();
+        if let Some(up) = upstream.filter(|up| open.contains(up)) {
             return Some(up.clone());
         }
-        let open: Vec<_> = peers.iter().filter(|r| !self.avoid.contains_key(*r)).collect();
         self.turn += 1;
         open.get(self.turn % open.len().max(1)).map(|region| (*region).clone())
     }

@@ -74,7 +74,8 @@ impl Parts {
         end: Position,
     ) -> Option<Given> {
         let view = self.sink.view();
-        let behind = view.last.is_some_and(|last| last.kind == Kind::Barrier && last.token == token);
+        let behind =
+            view.last.is_some_and(|last| last.kind == Kind::Barrier && last.token == token);
         if view.end != end || !behind {
             return None;
         }
@@ -269,15 +270,21 @@ impl ScopeWorker {
         }
         tokio::pin!(news);
         loop {
-            let step = tokio::select! {
-                step = self.follower.step(directive, upstream) => step,
-                events = self.feeder.next(), if self.feeder.has_room() => {
-                    if let Ok(events) = events {
-                        let _ = self.feeder.apply(&self.parts.sink, events).await;
+            let step = {
+                // Asked once, whatever comes from the venue meanwhile.
+                let step = self.follower.step(directive, upstream);
+                tokio::pin!(step);
+                loop {
+                    tokio::select! {
+                        step = &mut step => break step,
+                        events = self.feeder.next(), if self.feeder.has_room() => {
+                            if let Ok(events) = events {
+                                let _ = self.feeder.apply(&self.parts.sink, events).await;
+                            }
+                        }
+                        () = &mut news => return,
                     }
-                    continue;
                 }
-                () = &mut news => return,
             };
             self.stepped(step, token).await;
         }

@@ -169,7 +169,12 @@ impl Store {
     }
 
     /// Records `after+1..`, at most `bytes_max` of them in bytes but always one.
-    pub fn batches(&self, after: u64, to: u64, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+    pub fn batches(
+        &self,
+        after: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let read = || -> rusqlite::Result<Vec<Vec<u8>>> {
             let mut query = self.db.prepare_cached(
                 "SELECT bytes FROM batch WHERE seq > ?1 AND seq <= ?2 ORDER BY seq",
@@ -213,7 +218,8 @@ impl Store {
         to_us: u64,
         limit: usize,
     ) -> Result<Vec<Candle>, StoreError> {
-        let sql = "SELECT row FROM (SELECT row, open_us FROM candle WHERE venue = ?1 AND symbol = ?2
+        let sql =
+            "SELECT row FROM (SELECT row, open_us FROM candle WHERE venue = ?1 AND symbol = ?2
                    AND open_us >= ?3 AND open_us < ?4 ORDER BY open_us DESC LIMIT ?5)
                    ORDER BY open_us";
         let clamp = |us: u64| i64::try_from(us).unwrap_or(i64::MAX);
@@ -335,9 +341,9 @@ fn diverged(seq: u64, stored: Hash, offered: Hash) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::super::batch::Kind;
-    use cryptorun_core::token::Token;
     use super::super::batch::tests::{batch, row};
     use super::*;
+    use cryptorun_core::token::Token;
 
     fn token() -> Token {
         Token { incarnation: 0, epoch: 1 }

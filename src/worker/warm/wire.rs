@@ -92,7 +92,8 @@ pub fn answered(body: &Bytes) -> Result<(Standing, Vec<Bytes>), String> {
         at = end;
     }
     let (head, records) = parts.split_first().ok_or("an answer without a head")?;
-    let head = serde_json::from_slice(head).map_err(|error| format!("an answer's head: {error}"))?;
+    let head =
+        serde_json::from_slice(head).map_err(|error| format!("an answer's head: {error}"))?;
     Ok((head, records.to_vec()))
 }
 
