@@ -61,7 +61,11 @@ impl Caller {
     pub fn operator(&self) -> Option<&OperatorId> {
         match &self.actor {
             Actor::Person(id) => Some(id),
-            Actor::Service(_) | Actor::Worker(_) | Actor::Node(_) | Actor::Controller => None,
+            Actor::Service(_)
+            | Actor::Worker(_)
+            | Actor::Node(_)
+            | Actor::Controller
+            | Actor::Time => None,
         }
     }
 
@@ -93,7 +97,7 @@ fn person<'m>(actor: &Actor, machine: &'m Machine) -> Option<&'m Person> {
     match actor {
         Actor::Person(id) => people.get(id),
         Actor::Service(name) => people.get(&OperatorId(format!("service:{name}"))),
-        Actor::Worker(_) | Actor::Node(_) | Actor::Controller => None,
+        Actor::Worker(_) | Actor::Node(_) | Actor::Controller | Actor::Time => None,
     }
 }
 

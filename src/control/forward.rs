@@ -347,7 +347,7 @@ impl Answerer {
             Actor::Node(id) if *id != from => {
                 return Err(("other_node", format!("node {from} may not speak for node {id}")));
             }
-            Actor::Controller => {
+            Actor::Controller | Actor::Time => {
                 return Err(("controller", format!("node {from} is not the controller")));
             }
             Actor::Node(_) | Actor::Person(_) | Actor::Service(_) | Actor::Worker(_) => {}

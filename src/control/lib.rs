@@ -19,7 +19,9 @@ pub mod http;
 pub mod log;
 pub mod openapi;
 pub mod problem;
+pub mod raft_log;
 pub mod recorder;
+pub mod run;
 pub mod settings;
 pub mod simulate;
 #[cfg(any(test, feature = "testing"))]
@@ -28,3 +30,5 @@ pub mod solo;
 mod tests;
 pub mod views;
 pub mod watch;
+
+pub use run::{StartError, run};

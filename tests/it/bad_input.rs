@@ -12,8 +12,16 @@ fn an_unknown_verb_is_a_usage_error() {
 #[test]
 fn a_malformed_window_is_a_usage_error_that_shows_one() {
     let ran = run(&[
-        "replication", "simulate", "--from", "eu-central", "--to", "us-east", "--tier", "warm",
-        "--window", "yesterday",
+        "replication",
+        "simulate",
+        "--from",
+        "eu-central",
+        "--to",
+        "us-east",
+        "--tier",
+        "warm",
+        "--window",
+        "yesterday",
     ]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("yesterday"), "{}", ran.err);

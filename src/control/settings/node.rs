@@ -1,6 +1,7 @@
 //! `node.yaml`: one host's identity, paths, listeners and the way to its peers.
 
 use cryptorun_core::region::RegionName;
+use cryptorun_core::time::Profile;
 use cryptorun_platform::settings::{Problems, Reader, SettingsError, read_file};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ pub struct NodeSettings {
     pub node: u64,
     /// Its region; must be the one in its certificate.
     pub region: RegionName,
+    /// Timings of elections, the cluster's own: needed before the cluster can be asked.
+    pub profile: Profile,
     /// Where everything it keeps stands.
     pub data: PathBuf,
     /// Its certificate and whom it trusts.
@@ -102,6 +105,7 @@ fn node(r: &Reader, base: &Path) -> Option<NodeSettings> {
         .check(|id| (*id == 0).then(|| "must be at least 1".to_owned()));
     let node = node.required();
     let region = region_field(r, "region").required();
+    let profile = r.parsed::<Profile>("profile").example("wan").default(Profile::Wan);
     let data = from_base(r.path("data").example("/var/lib/cryptorun").required());
 
     let tls = r.map("tls");
@@ -168,6 +172,7 @@ fn node(r: &Reader, base: &Path) -> Option<NodeSettings> {
     Some(NodeSettings {
         node: node?,
         region: region?,
+        profile,
         data: data?,
         tls: Tls { cert: tls_read.0?, key: tls_read.1?, ca: tls_read.2?, crl: tls_read.3 },
         listen: listen_read,

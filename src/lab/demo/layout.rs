@@ -78,6 +78,11 @@ impl DemoOptions {
         if self.fast { Profile::Local } else { Profile::Near }
     }
 
+    /// As files name it.
+    pub fn profile_word(&self) -> &'static str {
+        if self.fast { "local" } else { "near" }
+    }
+
     /// Round trips in force.
     pub fn links(&self) -> RegionLinks {
         let ms = if self.fast { [5, 9, 10] } else { [70, 130, 140] };
@@ -255,7 +260,7 @@ impl Lab {
     fn write_files(&self, options: &DemoOptions, venue: VenuePorts) -> Result<(), DemoError> {
         self.write("cluster.yaml", &self.cluster_yaml(options))?;
         for site in &self.sites {
-            self.write(&format!("{}.yaml", site.node_process()), &self.node_yaml(site))?;
+            self.write(&format!("{}.yaml", site.node_process()), &self.node_yaml(site, options))?;
             let text = self.worker_yaml(site, options, venue);
             self.write(&format!("{}.yaml", site.worker_process()), &text)?;
         }
@@ -269,7 +274,7 @@ impl Lab {
     }
 
     fn cluster_yaml(&self, options: &DemoOptions) -> String {
-        let profile = if options.fast { "local" } else { "near" };
+        let profile = options.profile_word();
         let rtt = options.links().0.into_iter().max().unwrap_or_default().as_millis();
         let regions: String = self
             .sites
@@ -296,7 +301,8 @@ impl Lab {
         )
     }
 
-    fn node_yaml(&self, site: &Site) -> String {
+    fn node_yaml(&self, site: &Site, options: &DemoOptions) -> String {
+        let profile = options.profile_word();
         let peers: String = self
             .sites
             .iter()
@@ -314,7 +320,7 @@ impl Lab {
             .collect();
         let tls = self.identity(&site.node_process());
         format!(
-            "node: {}\nregion: {}\ndata: {}\n{}listen:\n  api: {}\n  raft: {}\n  health: {}\n\
+            "node: {}\nregion: {}\nprofile: {profile}\ndata: {}\n{}listen:\n  api: {}\n  raft: {}\n  health: {}\n\
              peers:\n{peers}log:\n  level: info\n  format: text\nlimits:\n  requests_per_second: 2000\n",
             site.node,
             site.name,

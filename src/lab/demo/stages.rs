@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Tells the whole story.
 pub async fn tell(lab: &Lab, options: &DemoOptions) -> Result<(), DemoError> {
     let rtt: Vec<u128> = options.links().0.iter().map(Duration::as_millis).collect();
-    let profile = format!("{:?}", options.profile()).to_lowercase();
+    let profile = options.profile_word().to_owned();
     let mut teller = Teller::new(options.json, profile.clone(), rtt.clone());
     let rtt: Vec<String> = rtt.iter().map(ToString::to_string).collect();
     teller.headline(&format!(

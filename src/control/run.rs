@@ -1,0 +1,265 @@
+//! `cryptorun node`: one control-plane node, from its settings to its clean end.
+
+use crate::api::{Api, Parts, PeerAddress};
+use crate::caller::node_number;
+use crate::forward::Answerer;
+use crate::health::{self, Health};
+use crate::history::History;
+use crate::http::{self, Limiter, serve};
+use crate::log::Log;
+use crate::raft_log::RaftLog;
+use crate::settings::NodeSettings;
+use crate::watch::LeaseWatch;
+use crate::{controller, detector, figures, recorder};
+use cryptorun_core::region::RegionName;
+use cryptorun_core::time::Timing;
+use cryptorun_platform::Platform;
+use cryptorun_platform::framed::{self, FramedPeers, Target, serve_framed};
+use cryptorun_platform::identity::Class;
+use cryptorun_platform::listener::{Limits, ListenError, MtlsListener, PlainListener};
+use cryptorun_platform::metrics::Metrics;
+use cryptorun_platform::shutdown::Shutdown;
+use cryptorun_platform::tls::{Expect, Protocol, TlsError, TlsFiles, TlsStore};
+use cryptorun_raft::{Member, Node, SledStore};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Why a node does not start, or stopped by itself. The program ends with exit code 8.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its certificate, key or roots.
+    #[error("the node's certificate cannot be used")]
+    Tls(#[from] TlsError),
+    /// A certificate that is not this node's.
+    #[error("{found} is not node {node} of {region}: the certificate and the settings disagree")]
+    Identity {
+        /// As certified.
+        found: String,
+        /// As configured.
+        node: u64,
+        /// As configured.
+        region: RegionName,
+    },
+    /// Its data folder.
+    #[error("cannot use the data folder {}", path.display())]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The materialised machine's store.
+    #[error("the state store in {} cannot be opened", path.display())]
+    Store {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: cryptorun_raft::state_store::StoreError,
+    },
+    /// Its log.
+    #[error("the log cannot be opened")]
+    Raft(#[from] cryptorun_raft::StartError),
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The disk failed while it ran.
+    #[error("stopped: {0}")]
+    Disk(String),
+}
+
+/// Runs until told to stop, or until the disk fails.
+///
+/// # Errors
+/// What prevents a start, naming the thing.
+pub async fn run(settings: NodeSettings, shutdown: Shutdown) -> Result<(), StartError> {
+    let platform = Platform::real(settings.data.clone());
+    let tls = TlsStore::load(TlsFiles {
+        cert: settings.tls.cert.clone(),
+        key: settings.tls.key.clone(),
+        ca: settings.tls.ca.clone(),
+        crl: settings.tls.crl.clone(),
+    })?;
+    let id = tls.id();
+    let own = node_number(&id.id) == Some(settings.node);
+    if id.class != Class::Node || !own || id.region != settings.region.as_str() {
+        return Err(StartError::Identity {
+            found: id.to_string(),
+            node: settings.node,
+            region: settings.region,
+        });
+    }
+    let limits = Limits::default();
+    let nodes = Expect::nodes(&id.cluster);
+    let anyone = tls.server(Expect::anyone(&id.cluster), Protocol::Http);
+    let api_port = MtlsListener::bind(settings.listen.api, anyone, limits).await?;
+    let peers_tls = tls.server(nodes.clone(), Protocol::Framed);
+    let raft_port = MtlsListener::bind(settings.listen.raft, peers_tls, limits).await?;
+    let health_port = PlainListener::bind(settings.listen.health, limits).await?;
+
+    let metrics = Metrics::new();
+    tls.export(&metrics);
+    let known = known(&settings, &id.id);
+    let targets = known
+        .iter()
+        .filter(|(node, _)| **node != settings.node)
+        .map(|(node, at)| (*node, Target::named(&at.raft, &at.region, &at.name)))
+        .collect();
+    let peers = FramedPeers::new(
+        &tls,
+        nodes,
+        targets,
+        framed::Timing::default(),
+        platform.spawn.clone(),
+        platform.random.clone(),
+    );
+    let node = open(&settings, &platform, &id.cluster, known, peers).await?;
+    let log = RaftLog::new(node.clone(), platform.clone());
+    let history = History::open(platform.disk.clone(), settings.history_bytes_max)
+        .map_err(|source| StartError::Data { path: settings.data.join("history"), source })?;
+    let api = Api::new(Parts {
+        log: log.clone(),
+        platform: platform.clone(),
+        region: settings.region.clone(),
+        name: id.id.clone(),
+        peers: settings
+            .peers
+            .iter()
+            .map(|p| (p.node, PeerAddress { region: p.region.clone(), api: p.api.clone() }))
+            .collect(),
+        leases: LeaseWatch::default(),
+        history: Arc::new(history),
+        metrics: metrics.clone(),
+    });
+    let service = Service { api, log, node, metrics, platform, tls };
+    service.serve(api_port, raft_port, health_port, &settings, shutdown).await
+}
+
+/// Everybody that the host's file names, this node too. Until there is a membership, these may speak.
+fn known(settings: &NodeSettings, own: &str) -> BTreeMap<u64, Member> {
+    // Certificates of a cluster are named alike: `1, 2, 3` or `n1, n2, n3`.
+    let prefix = own.trim_end_matches(|c: char| c.is_ascii_digit());
+    let mut known: BTreeMap<u64, Member> = settings
+        .peers
+        .iter()
+        .map(|peer| {
+            let member = Member {
+                region: peer.region.0.clone(),
+                name: format!("{prefix}{}", peer.node),
+                raft: peer.raft.clone(),
+                api: peer.api.clone(),
+            };
+            (peer.node, member)
+        })
+        .collect();
+    let me = Member {
+        region: settings.region.0.clone(),
+        name: own.to_owned(),
+        raft: settings.listen.raft.to_string(),
+        api: settings.listen.api.to_string(),
+    };
+    known.insert(settings.node, me);
+    known
+}
+
+async fn open(
+    settings: &NodeSettings,
+    platform: &Platform,
+    cluster: &str,
+    known: BTreeMap<u64, Member>,
+    peers: Arc<FramedPeers>,
+) -> Result<Arc<Node>, StartError> {
+    let data = |source| StartError::Data { path: settings.data.clone(), source };
+    platform.disk.create_dir_all(Path::new("")).map_err(data)?;
+    let place = settings.data.join("machine");
+    let store = SledStore::open(&place)
+        .map_err(|source| StartError::Store { path: place.clone(), source })?;
+    let raft = cryptorun_raft::NodeSettings::new(
+        settings.node,
+        cluster,
+        PathBuf::from("raft"),
+        Timing::of(settings.profile),
+        known,
+    );
+    Ok(Arc::new(Node::start(raft, platform.clone(), peers, Arc::new(store)).await?))
+}
+
+/// Everything of one node, put together.
+struct Service {
+    api: Api,
+    log: Arc<RaftLog>,
+    node: Arc<Node>,
+    metrics: Metrics,
+    platform: Platform,
+    tls: Arc<TlsStore>,
+}
+
+impl Service {
+    async fn serve(
+        self,
+        api_port: MtlsListener,
+        raft_port: MtlsListener,
+        health_port: PlainListener,
+        settings: &NodeSettings,
+        shutdown: Shutdown,
+    ) -> Result<(), StartError> {
+        let stop = CancellationToken::new();
+        let spawn = self.platform.spawn.clone();
+        self.log.set_forward_handler(Arc::new(Answerer(self.api.clone())));
+        figures::export(&self.api, &self.metrics);
+        self.api.parts().leases.follow(self.log.clone(), &*spawn);
+        let health = Health { api: self.api.clone(), metrics: self.metrics.clone() };
+        let plain = health::routes(health.clone());
+        let limiter = Limiter::new(settings.requests_per_second);
+        let router = http::router(self.api.clone(), health, limiter, stop.clone());
+
+        let peers = serve_framed(raft_port, self.node.service(), stop.clone());
+        let tasks = [
+            spawn.spawn("peers", Box::pin(peers)),
+            spawn.spawn("health", Box::pin(serve::health(health_port, plain, stop.clone()))),
+            spawn.spawn("credentials", Box::pin(self.tls.clone().watch(stop.clone()))),
+            spawn.spawn("detector", Box::pin(detector::detect(self.api.clone()))),
+            spawn.spawn(
+                "controller",
+                Box::pin(controller::control(self.log.clone(), self.platform.clone())),
+            ),
+            spawn.spawn(
+                "recorder",
+                Box::pin(recorder::record(
+                    self.log.clone(),
+                    self.platform.clone(),
+                    self.api.parts().history.clone(),
+                )),
+            ),
+        ];
+        let answers = CancellationToken::new();
+        let serving = spawn.spawn("api", Box::pin(serve::api(api_port, router, answers.clone())));
+        tracing::info!(node = settings.node, region = %settings.region, "node runs");
+
+        let failure = tokio::select! {
+            () = shutdown.draining() => None,
+            failure = self.node.failed() => Some(failure),
+        };
+        if let Some(failure) = failure {
+            // Without its log it can promise nothing: the supervisor starts it again.
+            return Err(StartError::Disk(failure));
+        }
+        tracing::info!("handing leadership over");
+        tokio::select! {
+            () = self.node.shutdown() => {}
+            () = shutdown.stopping_now() => {}
+        }
+        answers.cancel();
+        stop.cancel();
+        tokio::select! {
+            _ = serving.join() => {}
+            () = shutdown.stopping_now() => {}
+        }
+        tasks.iter().for_each(|task| task.abort());
+        tracing::info!("node stopped");
+        Ok(())
+    }
+}
