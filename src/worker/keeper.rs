@@ -358,3 +358,6 @@ fn directives_in(data: &str) -> Vec<Directive> {
             Vec::new()
         })
 }
+
+#[cfg(test)]
+mod tests;
