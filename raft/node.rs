@@ -365,6 +365,7 @@ impl Inner {
 
     pub async fn read_audit(&self, from: u64, max: usize) -> io::Result<Vec<AuditEntry>> {
         let audit: AuditLog = self.machine.inner().audit().clone();
+        audit.settle().await?; // Bodies ride with the next sync; a reader wants them now.
         self.machine.inner().blocking().run(move || audit.read(from, max)).await
     }
 

@@ -612,7 +612,7 @@ impl<'a> View<'a> {
             },
             threshold: match hard {
                 true => format!("< {max} and known"),
-                false => "shown, no gate".to_owned(),
+                false => "nothing: shown only".to_owned(),
             },
             source: format!("last reports of {} and its peers", self.scope.assigned),
             age: self.scope.last_known.as_ref().map(|k| self.machine.now().log.since(k.at)),
@@ -639,7 +639,7 @@ impl<'a> View<'a> {
                     "> {}, or behind ≥ {} or unknown",
                     limits.emergency_age, limits.behind_max
                 ),
-                false => "shown, no gate".to_owned(),
+                false => "nothing: shown only".to_owned(),
             },
             source: format!("seal time of the last batch in {}", self.ask.to),
             age: self.report_age(),

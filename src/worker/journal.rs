@@ -89,6 +89,11 @@ impl Journal {
         let first = of.next()?;
         Some((first.first, of.next_back().unwrap_or(first).last))
     }
+
+    /// The last moment at which anything written here was visible.
+    pub fn last_visible(&self) -> Option<WallTime> {
+        self.ranges.iter().filter(|r| r.fate == Fate::Visible).map(|r| r.last).max()
+    }
 }
 
 impl Note {

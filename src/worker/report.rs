@@ -74,6 +74,7 @@ fn of(sink: &Sink, status: &watch::Receiver<Status>) -> ScopeReport {
         forks: view.forks,
         checks: BTreeMap::from([("chain".to_owned(), sound)]),
         first_visible: visible.map(|(first, _)| first),
-        last_visible: visible.map(|(_, last)| last),
+        // A holder that stopped reports its last write after it follows another's token.
+        last_visible: sink.last_visible(),
     }
 }

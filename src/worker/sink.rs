@@ -206,6 +206,11 @@ impl Sink {
         self.0.log.with_journal(|journal| journal.visible(token))
     }
 
+    /// The last moment at which anything written here was visible, whatever its token.
+    pub fn last_visible(&self) -> Option<cryptorun_core::time::WallTime> {
+        self.0.log.with_journal(|journal| journal.last_visible())
+    }
+
     /// Writes a record as holder. `make` gets the position it will follow.
     pub async fn write(
         &self,
