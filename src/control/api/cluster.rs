@@ -247,7 +247,7 @@ impl Api {
         self.log().add_learner(request.node, at).await.map_err(conflict)?;
         let target = *self.log().applied().borrow();
         let caught_up = async {
-            while !self.matched(request.node).is_some_and(|at| at >= target) {
+            while self.matched(request.node).is_none_or(|at| at < target) {
                 tokio::time::sleep(ASK_AGAIN).await;
             }
         };
