@@ -17,6 +17,7 @@ use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::Reign;
 use cryptorun_core::token::Token;
 use cryptorun_platform::clock::BootTime;
+use cryptorun_platform::net::CallError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,10 @@ const WAIT_PRIMARY: Duration = Duration::from_millis(2_000);
 const WAIT_OTHER: Duration = Duration::from_millis(300);
 /// On top of the wait, before the answer counts as lost: two round trips across an ocean.
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
-/// A source that failed is left alone this long.
-const AVOID_FOR: Duration = Duration::from_secs(5);
+/// A source that kept silent is left alone this long; one that said no, or what was not ours to
+/// take, may be asked again soon.
+const AVOID_SILENT: Duration = Duration::from_secs(5);
+const AVOID_REFUSING: Duration = Duration::from_millis(500);
 /// When nobody can be asked.
 const IDLE_FOR: Duration = Duration::from_millis(100);
 
@@ -40,6 +43,8 @@ pub enum Step {
     Level,
     /// A record's token is not known to be granted yet: ask the cluster.
     NotGranted,
+    /// Sealed for a token that is not granted yet: nothing is taken until it is.
+    Sealed,
     /// The source did not answer, or what it sent is not ours to take.
     Failed(String),
     /// Histories differ where they must not.
@@ -51,6 +56,8 @@ pub struct Follower {
     sink: Sink,
     regions: Arc<Regions>,
     avoid: BTreeMap<RegionName, BootTime>,
+    /// What the cluster last said; news may make a bad source a good one.
+    rev: u64,
     turn: usize,
     /// Where the last source stood that answered.
     pub source_end: Position,
@@ -59,7 +66,7 @@ pub struct Follower {
 impl Follower {
     pub fn new(sink: Sink, regions: Arc<Regions>) -> Self {
         let source_end = Position::START;
-        Self { sink, regions, avoid: BTreeMap::new(), turn: 0, source_end }
+        Self { sink, regions, avoid: BTreeMap::new(), rev: 0, turn: 0, source_end }
     }
 
     /// One question to the best source. Safe to drop while it waits.
@@ -75,24 +82,21 @@ impl Follower {
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(0),
         };
         let number = self.regions.number(&source);
-        let asked = self
-            .regions
-            .peers
-            .call(number, FETCH, wire::ask(&request), wait + ANSWER_WITHIN)
-            .await
-            .map_err(|error| error.to_string())
-            .and_then(|body| wire::answered(&body));
+        let asked =
+            self.regions.peers.call(number, FETCH, wire::ask(&request), wait + ANSWER_WITHIN).await;
+        let silent = matches!(asked, Err(CallError::TimedOut));
+        let asked = asked.map_err(|error| error.to_string()).and_then(|body| wire::answered(&body));
         match asked {
             Ok((head, records)) => {
                 self.source_end = head.end;
                 let step = self.apply(&directive.reigns, records).await;
                 if matches!(step, Step::Failed(_) | Step::Diverged(_)) {
-                    self.leave(&source);
+                    self.leave(&source, AVOID_REFUSING);
                 }
                 step
             }
             Err(why) => {
-                self.leave(&source);
+                self.leave(&source, if silent { AVOID_SILENT } else { AVOID_REFUSING });
                 Step::Failed(format!("{source}: {why}"))
             }
         }
@@ -165,7 +169,8 @@ impl Follower {
                 let turning = new().any(|h| matches!(h.kind, Kind::Barrier | Kind::EpochStart));
                 if count == 0 { Step::Level } else { Step::Applied { count, turning } }
             }
-            Err(SinkError::NotGranted { .. } | SinkError::Sealed { .. }) => Step::NotGranted,
+            Err(SinkError::NotGranted { .. }) => Step::NotGranted,
+            Err(SinkError::Sealed { .. }) => Step::Sealed,
             Err(SinkError::Chain(ChainError::Diverged { seq })) => Step::Diverged(seq),
             Err(error) => Step::Failed(error.to_string()),
         }
@@ -177,6 +182,9 @@ impl Follower {
         upstream: Option<&RegionName>,
     ) -> Option<RegionName> {
         let now = self.regions.now();
+        if std::mem::replace(&mut self.rev, directive.rev) != directive.rev {
+            self.avoid.clear();
+        }
         self.avoid.retain(|_, until| *until > now);
         // The probe knows within a second that a link is cut; a question would find out in three.
         let open: Vec<_> = directive
@@ -192,7 +200,7 @@ impl Follower {
         open.get(self.turn % open.len().max(1)).map(|region| (*region).clone())
     }
 
-    fn leave(&mut self, source: &RegionName) {
-        self.avoid.insert(source.clone(), self.regions.now() + AVOID_FOR);
+    fn leave(&mut self, source: &RegionName, span: Duration) {
+        self.avoid.insert(source.clone(), self.regions.now() + span);
     }
 }

@@ -310,6 +310,7 @@ impl ScopeWorker {
                 self.parts.standing.renew_now();
                 tokio::time::sleep(PAUSE).await;
             }
+            Step::Sealed => tokio::time::sleep(PAUSE).await,
             Step::Failed(why) => {
                 tracing::debug!(scope = %self.parts.sink.scope(), why, "source left");
                 tokio::time::sleep(PAUSE / 5).await;
