@@ -109,11 +109,11 @@ impl Checker for Files {
             name if name.starts_with("data_sources") => {
                 read_sources(path).map(|_| "data_sources.yaml".to_owned())
             }
-            _ => read_cluster(path, None).map(|_| "cluster.yaml".to_owned()),
+            _ => read_cluster(path).map(|_| "cluster.yaml".to_owned()),
         }
     }
 
     fn cluster(&self, path: &Path) -> Result<ClusterConfig, SettingsError> {
-        read_cluster(path, None)
+        read_cluster(path)
     }
 }

@@ -1,4 +1,4 @@
-//! What the leader does: carry promotions on, regrant, ask when somebody is lost, let time pass.
+//! What the leader does: carry promotions on, regrant, ask when somebody is lost.
 //!
 //! It keeps nothing that matters: [`advance`] computes the next commands from the machine alone, so
 //! whoever leads next goes on where this one stopped, and proposing a command twice is refused. What
@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Time passes in the log at least so often while something depends on it.
-const TICK: Duration = Duration::from_secs(1);
+/// It looks at least so often; time passes in the log by the leader's own ticks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A refused command is not proposed again before.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
@@ -43,17 +43,11 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
     let mut leadership = log.leadership();
     let mut applied = log.applied();
     let mut memory = Memory::default();
-    let mut next_tick = platform.clock.boot();
     loop {
         applied.mark_unchanged();
         let now = platform.clock.boot();
-        let (mut commands, ticks) =
-            look(log, |machine, _| (all_commands(machine), needs_ticks(machine)));
+        let mut commands = look(log, |machine, _| all_commands(machine));
         commands.retain(|command| memory.may_try(command, now));
-        if commands.is_empty() && ticks && now >= next_tick {
-            next_tick = now + TICK;
-            commands.push(Command::Tick);
-        }
         for command in commands {
             let shown = word(&command);
             let key = memory_key(&command);
@@ -68,7 +62,11 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
                 },
                 Err(ProposeError::Stopped) => return None,
                 Err(ProposeError::NotLeader { .. } | ProposeError::NoLeader) => return Some(()),
-                Err(error @ (ProposeError::Overloaded | ProposeError::OutcomeUnknown)) => {
+                Err(
+                    error @ (ProposeError::Overloaded
+                    | ProposeError::OutcomeUnknown
+                    | ProposeError::TooLarge { .. }),
+                ) => {
                     tracing::warn!(command = shown, %error, "could not be proposed");
                     memory.refused(key, platform.clock.boot());
                     break;
@@ -77,7 +75,7 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
         }
         tokio::select! {
             changed = applied.changed() => changed.ok()?,
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
             changed = leadership.changed() => {
                 changed.ok()?;
                 if !leadership.borrow().here {
@@ -92,14 +90,6 @@ fn all_commands(machine: &Machine) -> Vec<Command> {
     let mut commands = advance(machine);
     commands.extend(links(machine));
     commands
-}
-
-/// Leases, approvals and pauses end by the log's time, which stands still while nothing is proposed.
-fn needs_ticks(machine: &Machine) -> bool {
-    machine.cluster().is_some()
-        && (!machine.sessions().is_empty()
-            || machine.promotions().values().any(|promotion| promotion.is_open())
-            || machine.scopes().values().any(|s| s.lease.is_some() || s.pause.is_some()))
 }
 
 /// How regions stand toward their peers, where that changed: lost is isolated; talking again is

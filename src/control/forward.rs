@@ -92,6 +92,11 @@ pub enum Failed {
     NoLeader,
     /// Too much is waiting.
     Overloaded,
+    /// It does not fit a log entry.
+    TooLarge {
+        /// How so.
+        why: String,
+    },
     /// It may have happened.
     OutcomeUnknown,
     /// The leader is going down.
@@ -137,6 +142,7 @@ impl Reply {
                 Failed::NotLeader { leader } => ApiError::Elsewhere { node: leader, api: None },
                 Failed::NoLeader => ApiError::NoLeader,
                 Failed::Overloaded => ApiError::Overloaded,
+                Failed::TooLarge { why } => ApiError::bad(why),
                 Failed::OutcomeUnknown => ApiError::OutcomeUnknown,
                 // Another leader will be found by trying again.
                 Failed::Stopped => ApiError::NoLeader,
@@ -153,6 +159,7 @@ impl From<ProposeError> for Failed {
             ProposeError::NotLeader { leader } => Self::NotLeader { leader },
             ProposeError::NoLeader => Self::NoLeader,
             ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::TooLarge { why } => Self::TooLarge { why },
             ProposeError::OutcomeUnknown => Self::OutcomeUnknown,
             ProposeError::Stopped => Self::Stopped,
         }

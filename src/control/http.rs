@@ -10,7 +10,6 @@ mod extract;
 mod leases;
 mod promotions;
 mod reads;
-pub mod serve;
 mod sessions;
 
 pub use answer::Limiter;

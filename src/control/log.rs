@@ -22,6 +22,7 @@ use cryptorun_core::region::RegionName;
 use cryptorun_core::time::{Millis, Stamp};
 use cryptorun_core::wire::Consistency;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -65,6 +66,12 @@ pub enum ProposeError {
     /// Too much is in flight; nothing happened.
     #[error("too many proposals are waiting")]
     Overloaded,
+    /// It does not fit a log entry; nothing happened.
+    #[error("{why}")]
+    TooLarge {
+        /// How so.
+        why: String,
+    },
     /// It was sent and no answer came: it may have happened, or happen yet.
     #[error("the outcome is unknown: it was sent and no answer came")]
     OutcomeUnknown,
@@ -177,8 +184,8 @@ pub trait Log: Send + Sync + 'static {
     fn members(&self) -> Vec<MemberView>;
     /// Chained hash of the machine at its index.
     fn state_hash(&self) -> (u64, Hash);
-    /// Audit entries from `from` on, oldest first.
-    async fn audit(&self, from: u64, max: usize) -> Vec<AuditEntry>;
+    /// Audit entries from `from` on, or from the oldest there is, oldest first.
+    async fn audit(&self, from: u64, max: usize) -> io::Result<Vec<AuditEntry>>;
     /// Hands leadership to another voter.
     async fn transfer_leader(&self, to: u64) -> Result<(), ChangeError>;
     /// Starts the cluster with these voters; once, on empty disks.

@@ -107,6 +107,7 @@ impl From<ProposeError> for ApiError {
             ProposeError::NotLeader { leader } => Self::Elsewhere { node: leader, api: None },
             ProposeError::NoLeader => Self::NoLeader,
             ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::TooLarge { why } => Self::Bad { why },
             ProposeError::OutcomeUnknown => Self::OutcomeUnknown,
             ProposeError::Stopped => Self::Stopping,
         }

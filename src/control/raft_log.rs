@@ -16,6 +16,7 @@ use cryptorun_platform::Platform;
 use cryptorun_platform::net::CallError;
 use cryptorun_raft::{Member, Node};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -100,8 +101,8 @@ impl Log for RaftLog {
                 Err(ProposeError::NotLeader { leader })
             }
             Err(From::NotLeader { .. } | From::NoLeader) => Err(ProposeError::NoLeader),
-            // A command that does not fit is turned away by the body limit long before.
-            Err(From::Overloaded | From::TooLarge(_)) => Err(ProposeError::Overloaded),
+            Err(From::Overloaded) => Err(ProposeError::Overloaded),
+            Err(From::TooLarge(why)) => Err(ProposeError::TooLarge { why }),
             Err(From::OutcomeUnknown) => Err(ProposeError::OutcomeUnknown),
             Err(From::Stopped) => Err(ProposeError::Stopped),
         }
@@ -179,14 +180,8 @@ impl Log for RaftLog {
         (index.unwrap_or(0), hash)
     }
 
-    async fn audit(&self, from: u64, max: usize) -> Vec<AuditEntry> {
-        match self.node.audit(from, max).await {
-            Ok(entries) => entries,
-            Err(error) => {
-                tracing::error!(%error, "the audit log cannot be read");
-                Vec::new()
-            }
-        }
+    async fn audit(&self, from: u64, max: usize) -> io::Result<Vec<AuditEntry>> {
+        self.node.audit(from, max).await
     }
 
     async fn transfer_leader(&self, to: u64) -> Result<(), ChangeError> {

@@ -5,7 +5,7 @@ use crate::caller::node_number;
 use crate::forward::Answerer;
 use crate::health::{self, Health};
 use crate::history::History;
-use crate::http::{self, Limiter, serve};
+use crate::http::{self, Limiter};
 use crate::log::Log;
 use crate::raft_log::RaftLog;
 use crate::settings::NodeSettings;
@@ -14,14 +14,16 @@ use crate::{controller, detector, figures, recorder};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::time::Timing;
 use cryptorun_platform::Platform;
+use cryptorun_platform::disk::DiskLock;
 use cryptorun_platform::framed::{self, FramedPeers, Target, serve_framed};
 use cryptorun_platform::identity::Class;
-use cryptorun_platform::listener::{Limits, ListenError, MtlsListener, PlainListener};
+use cryptorun_platform::listener::{Limits, ListenError, MtlsListener, PlainListener, serve_http};
 use cryptorun_platform::metrics::Metrics;
 use cryptorun_platform::shutdown::Shutdown;
 use cryptorun_platform::tls::{Expect, Protocol, TlsError, TlsFiles, TlsStore};
 use cryptorun_raft::{Member, Node, SledStore};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +52,12 @@ pub enum StartError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("the data folder {} is in use by another process", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
     },
     /// The materialised machine's store.
     #[error("the state store in {} cannot be opened", path.display())]
@@ -92,6 +100,7 @@ pub async fn run(settings: NodeSettings, shutdown: Shutdown) -> Result<(), Start
             region: settings.region,
         });
     }
+    let _lock = claim(&platform, &settings.data)?;
     let limits = Limits::default();
     let nodes = Expect::nodes(&id.cluster);
     let anyone = tls.server(Expect::anyone(&id.cluster), Protocol::Http);
@@ -136,6 +145,32 @@ pub async fn run(settings: NodeSettings, shutdown: Shutdown) -> Result<(), Start
     });
     let service = Service { api, log, node, metrics, platform, tls };
     service.serve(api_port, raft_port, health_port, &settings, shutdown).await
+}
+
+impl StartError {
+    /// What a script may branch on (DESIGN §14).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Identity { .. } => 2,
+            Self::Raft(error) => error.exit_code(),
+            Self::Tls(_)
+            | Self::Listen(_)
+            | Self::Data { .. }
+            | Self::InUse { .. }
+            | Self::Store { .. }
+            | Self::Disk(_) => 8,
+        }
+    }
+}
+
+/// Makes the data folder ours.
+fn claim(platform: &Platform, path: &Path) -> Result<Box<dyn DiskLock>, StartError> {
+    let failed = |source| StartError::Data { path: path.to_owned(), source };
+    platform.disk.create_dir_all(Path::new("")).map_err(failed)?;
+    platform.disk.lock(Path::new("lock")).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => StartError::InUse { path: path.to_owned() },
+        _ => failed(source),
+    })
 }
 
 /// Everybody that the host's file names, this node too. Until there is a membership, these may speak.
@@ -219,7 +254,7 @@ impl Service {
         let peers = serve_framed(raft_port, self.node.service(), stop.clone());
         let tasks = [
             spawn.spawn("peers", Box::pin(peers)),
-            spawn.spawn("health", Box::pin(serve::health(health_port, plain, stop.clone()))),
+            spawn.spawn("health", Box::pin(serve_http(health_port, plain, stop.clone()))),
             spawn.spawn("credentials", Box::pin(self.tls.clone().watch(stop.clone()))),
             spawn.spawn("detector", Box::pin(detector::detect(self.api.clone()))),
             spawn.spawn(
@@ -236,7 +271,7 @@ impl Service {
             ),
         ];
         let answers = CancellationToken::new();
-        let serving = spawn.spawn("api", Box::pin(serve::api(api_port, router, answers.clone())));
+        let serving = spawn.spawn("api", Box::pin(serve_http(api_port, router, answers.clone())));
         tracing::info!(node = settings.node, region = %settings.region, "node runs");
 
         let failure = tokio::select! {

@@ -17,6 +17,7 @@ use cryptorun_core::time::{LogTime, Millis, Stamp};
 use cryptorun_core::wire::Consistency;
 use cryptorun_platform::clock::Clock;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -174,14 +175,10 @@ impl Log for SoloLog {
         (state.index, Hash::of(format!("{:?}", state.machine).as_bytes()))
     }
 
-    async fn audit(&self, from: u64, max: usize) -> Vec<AuditEntry> {
-        self.state()
-            .machine
-            .audit()
-            .range(from..)
-            .take(max)
-            .map(|(_, entry)| entry.clone())
-            .collect()
+    async fn audit(&self, from: u64, max: usize) -> io::Result<Vec<AuditEntry>> {
+        let state = self.state();
+        let entries = state.machine.audit().range(from..).take(max);
+        Ok(entries.map(|(_, entry)| entry.clone()).collect())
     }
 
     async fn transfer_leader(&self, to: u64) -> Result<(), ChangeError> {

@@ -34,8 +34,29 @@ impl Api {
         let end = self.look(|machine, _| machine.audit_head().end);
         let limit = which.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
         let newest = (end.seq + 1).saturating_sub(limit as u64).max(1);
-        let entries = self.log().audit(which.from.unwrap_or(newest), limit).await;
+        let entries = self.entries(which.from.unwrap_or(newest), limit).await?;
         Ok(AuditPage { entries, end })
+    }
+
+    /// The newest are in the machine, the older ones in this node's audit files.
+    async fn entries(&self, from: u64, max: usize) -> Result<Vec<AuditEntry>, ApiError> {
+        let (oldest, mut kept) = self.look(|machine, _| {
+            let audit = machine.audit();
+            let oldest = audit.keys().next().copied().unwrap_or(u64::MAX);
+            let kept: Vec<_> =
+                audit.range(from.max(1)..).take(max).map(|(_, e)| e.clone()).collect();
+            (oldest, kept)
+        });
+        if from.max(1) >= oldest || kept.is_empty() {
+            return Ok(kept);
+        }
+        let filed = self.log().audit(from, max).await.map_err(|error| ApiError::Internal {
+            why: format!("this node's audit cannot be read: {error}"),
+        })?;
+        let mut entries: Vec<_> = filed.into_iter().filter(|entry| entry.seq < oldest).collect();
+        entries.append(&mut kept);
+        entries.truncate(max);
+        Ok(entries)
     }
 
     /// `GET /v1/audit/verify`: follows the chain from the oldest entry there is to its end.
@@ -54,7 +75,7 @@ impl Api {
             if at.is_some_and(|at| at.seq >= end.seq) || end.seq == 0 {
                 break;
             }
-            let mut page = self.log().audit(next, PAGE_MAX).await;
+            let mut page = self.entries(next, PAGE_MAX).await?;
             page.retain(|entry| entry.seq <= end.seq);
             let Some(first) = page.first() else {
                 // Entries that should be there are not.

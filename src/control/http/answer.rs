@@ -1,7 +1,7 @@
 //! What surrounds every handler: identity, rate, time, and how a no is written.
 
 use super::Web;
-use super::extract::Identity;
+use super::extract::peer_of;
 use crate::problem::ApiError;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -71,7 +71,7 @@ impl IntoResponse for ApiError {
 /// Every request passes here.
 pub(super) async fn around(State(web): State<Web>, request: Request, next: Next) -> Response {
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-    let identity = request.extensions().get::<Identity>().map(|i| i.peer.id.to_string());
+    let identity = peer_of(request.extensions()).map(|peer| peer.id.to_string());
     let refused = identity.and_then(|identity| web.limiter.check(&identity).err());
     let long = path.starts_with("/v1/cluster/") || path.starts_with("/v1/simulations");
     let within = if long { LONG_ANSWER_WITHIN } else { ANSWER_WITHIN };

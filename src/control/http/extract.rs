@@ -5,7 +5,8 @@ use crate::api::ReadQuery;
 use crate::caller::Caller;
 use crate::problem::ApiError;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::Extensions;
 use axum::http::request::Parts;
 use cryptorun_core::wire::Consistency;
 use cryptorun_platform::net::Peer;
@@ -13,13 +14,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
 
-/// Whose connection a request came over; put there by [`super::serve`].
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The peer as its certificate names it.
-    pub peer: Peer,
-    /// The certificate's serial in hex.
-    pub certificate: Option<String>,
+/// Whose connection a request came over; put there by the listener.
+pub(super) fn peer_of(extensions: &Extensions) -> Option<&Peer> {
+    extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer)
 }
 
 /// The caller.
@@ -29,11 +26,9 @@ impl FromRequestParts<Web> for Who {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &Web) -> Result<Self, ApiError> {
-        let identity = parts
-            .extensions
-            .get::<Identity>()
+        let peer = peer_of(&parts.extensions)
             .ok_or_else(|| ApiError::forbidden("this connection carries no identity"))?;
-        Caller::new(identity.peer.id.clone(), identity.certificate.clone()).map(Self)
+        Caller::new(peer.id.clone(), None).map(Self)
     }
 }
 

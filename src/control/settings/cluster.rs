@@ -1,7 +1,7 @@
 //! `cluster.yaml`: what the cluster starts from and agrees on ever after.
 
 use super::node::{host_port, is_name, region_field};
-use super::sources::DataSources;
+use super::sources::{DataSources, read_sources};
 use cryptorun_core::config::{ClusterConfig, Limits, RegionConfig};
 use cryptorun_core::people::{Grant, OperatorId, Person, Role};
 use cryptorun_core::region::{RegionName, SHIPPED_ALIASES};
@@ -20,15 +20,17 @@ const DETECTION_MIN: Millis = Millis::secs(5);
 /// Two reports must fit, or every fact would be stale half of the time.
 const REPORT_FRESH_MIN: Millis = Millis::secs(2);
 
-/// Reads and checks `cluster.yaml`; `sources` fills what it leaves open.
+/// The file beside `cluster.yaml` that says where data comes from.
+const SOURCES: &str = "data_sources.yaml";
+
+/// Reads and checks `cluster.yaml`, with the `data_sources.yaml` beside it where there is one.
 ///
 /// # Errors
-/// The file cannot be read, or every problem in it.
-pub fn read_cluster(
-    path: &Path,
-    sources: Option<&DataSources>,
-) -> Result<ClusterConfig, SettingsError> {
-    read_file(path, |r| cluster(r, sources))
+/// A file cannot be read, or every problem in it.
+pub fn read_cluster(path: &Path) -> Result<ClusterConfig, SettingsError> {
+    let beside = path.with_file_name(SOURCES);
+    let sources = beside.exists().then(|| read_sources(&beside)).transpose()?;
+    read_file(path, |r| cluster(r, sources.as_ref()))
 }
 
 /// The same from text.

@@ -79,7 +79,7 @@ async fn other_changes_travel_and_record_where_they_came_in() {
     let body = r#"{"tier":"warm","reason":"disks","for_ms":60000}"#;
     let response = follower.send(&person("ana"), "POST", "/v1/pauses", body).await;
     assert_eq!(response.status().as_u16(), 200);
-    let entries = leader.log.audit(1, 10).await;
+    let entries = leader.log.audit(1, 10).await.unwrap();
     let pause = entries.iter().find(|entry| entry.action == "pause").unwrap();
     assert_eq!((pause.via, pause.actor.to_string().as_str()), (Some(2), "ana"));
     // A worker's renewal too.

@@ -5,13 +5,14 @@ use crate::caller::Caller;
 use crate::forward::Answerer;
 use crate::health::Health;
 use crate::history::History;
-use crate::http::{Limiter, router, serve::identity_for_tests};
+use crate::http::{Limiter, router};
 use crate::log::Log;
 use crate::settings::read_cluster_text;
 use crate::solo::SoloLog;
 use crate::watch::LeaseWatch;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use cryptorun_core::config::ClusterConfig;
 use cryptorun_core::time::WallTime;
@@ -20,6 +21,7 @@ use cryptorun_platform::Platform;
 use cryptorun_platform::clock::ManualClock;
 use cryptorun_platform::disk::SimDisk;
 use cryptorun_platform::metrics::Metrics;
+use cryptorun_platform::net::Peer;
 use cryptorun_platform::random::SeededRandom;
 use cryptorun_platform::spawn::TokioSpawn;
 use serde::de::DeserializeOwned;
@@ -122,7 +124,9 @@ impl World {
             .header("content-type", "application/json")
             .body(Body::from(body.to_owned()))
             .unwrap();
-        request.extensions_mut().insert(identity_for_tests(who));
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let peer = Peer { addr, id: who.spiffe.clone() };
+        request.extensions_mut().insert(ConnectInfo(peer));
         self.router.clone().oneshot(request).await.unwrap()
     }
 
