@@ -21,6 +21,8 @@ const KIND: u8 = 1;
 const VERSION: u16 = 1;
 /// One place is remembered for so many bodies; reading starts there and skips.
 const STRIDE: u64 = 64;
+/// A decision is 200 bytes and there are few: 20 000 of them a segment.
+const SEGMENT_BYTES: u64 = 4 << 20;
 /// Read at once from the disk.
 const READ_BYTES: usize = 1 << 20;
 /// Entries held back behind a gap; beyond it they are dropped and fetched again later.
@@ -56,9 +58,7 @@ impl AuditLog {
         driver: Driver,
     ) -> Result<Self, StartError> {
         let mut settings = Settings::new(owner);
-        if let Some(bytes) = segment_bytes {
-            settings.segment_bytes = bytes;
-        }
+        settings.segment_bytes = segment_bytes.unwrap_or(SEGMENT_BYTES);
         let shown = disk.show(dir);
         let mut state = State::default();
         let mut bad = None;

@@ -5,7 +5,7 @@ use crate::node::{Inner, Members, Node};
 use crate::types::{Member, TypeConfig};
 use openraft::ChangeMembers;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
-use openraft_rt::WatchReceiver;
+use openraft_rt::{Instant, WatchReceiver};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -125,14 +125,19 @@ impl Node {
 }
 
 impl Inner {
-    /// The voter that has most of the log.
+    /// The voter that has most of the log, of those that answered within an election timeout.
     pub fn best_successor(&self) -> Option<u64> {
         let metrics = self.raft.metrics();
         let now = metrics.borrow_watched();
         let voters: BTreeSet<u64> = now.membership_config.voter_ids().collect();
+        let patience = self.timing.election_max.to_duration();
+        let answered: BTreeSet<u64> = (now.heartbeat.iter().flatten())
+            .filter(|(_, at)| at.as_ref().is_some_and(|at| at.elapsed() < patience))
+            .map(|(id, _)| *id)
+            .collect();
         let peers = now.replication.iter().flatten();
         peers
-            .filter(|(id, _)| **id != self.id && voters.contains(id))
+            .filter(|(id, _)| **id != self.id && voters.contains(id) && answered.contains(id))
             .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
             .map(|(id, _)| *id)
     }

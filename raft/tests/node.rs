@@ -320,3 +320,69 @@ async fn a_stranger_and_an_impostor_are_refused() {
     let itself = peer(Class::Node, "region-2", "n2");
     assert!(service.call(&itself, lane::VOTE, body).await.is_ok());
 }
+
+/// The same on real files, threads and sled, in real time: nothing here waits by sleeping.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_disks_threads_and_sled_come_back_with_everything() {
+    let root = tempfile::tempdir().expect("a directory");
+    let services = Services::default();
+    let start = async |id: u64| {
+        let known = (1..=3).map(|id| (id, member(id))).collect();
+        let timing = Timing::of(Profile::Near);
+        let mut settings = NodeSettings::new(id, "test", PathBuf::from("n"), timing, known);
+        settings.segment_bytes = Some(1 << 20);
+        (settings.snapshot_every, settings.keep_entries) = (100, 10);
+        let platform = Platform::real(root.path().join(id.to_string()));
+        platform.disk.create_dir_all(std::path::Path::new("n")).expect("makes");
+        let at = platform.disk.show(std::path::Path::new("n/state"));
+        let store = Arc::new(crate::SledStore::open(&at).expect("opens"));
+        let peers = Arc::new(Direct { me: id, services: services.clone() });
+        let node = Node::start(settings, platform, peers, store).await.expect("starts");
+        lock(&services).insert(id, node.service());
+        node
+    };
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        nodes.push(start(id).await);
+    }
+    let members = (1..=3).map(|id| (id, member(id))).collect();
+    nodes[0].initialize(members).await.expect("initializes");
+    let mut leadership = nodes[0].leadership();
+    leadership.wait_for(|now| now.anchored).await.expect("leads");
+    let config = ClusterConfig {
+        version: 1,
+        name: "test".to_owned(),
+        timing: Timing::of(Profile::Near),
+        regions: BTreeMap::new(),
+        people: BTreeMap::new(),
+        scopes: BTreeMap::new(),
+        limits: Limits::default(),
+    };
+    let found = Command::Found(Found { id: ClusterId(7), config });
+    let done = nodes[0].propose(Actor::Node(1), None, None, found).await.expect("commits");
+    assert_eq!(done.answer, Ok(Outcome::Done));
+    let mut last = done.index;
+    for number in 1..=300 {
+        let done = nodes[0].propose(worker(), None, None, session(number)).await;
+        last = done.expect("commits").index;
+    }
+    for node in &nodes {
+        node.wait_applied(last, Duration::from_secs(20)).await.expect("applies");
+    }
+    let before = nodes[0].with_machine(|machine| machine.sessions().clone());
+    for (node, id) in nodes.iter().zip(1..) {
+        lock(&services).remove(&id);
+        node.shutdown().await;
+    }
+    drop(nodes);
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        nodes.push(start(id).await);
+    }
+    for node in &nodes {
+        node.wait_applied(last, Duration::from_secs(20)).await.expect("applies again");
+        let after = node.with_machine(|machine| machine.sessions().clone());
+        assert_eq!(after, before);
+        assert!(!node.audit(1, 10).await.expect("reads").is_empty());
+    }
+}
