@@ -26,6 +26,7 @@ use crate::watch::LeaseWatch;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::region::{RegionName, resolve};
 use cryptorun_core::scope::{ScopeId, Tier};
+use cryptorun_core::time::Profile;
 use cryptorun_platform::Platform;
 use cryptorun_platform::metrics::Metrics;
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub region: RegionName,
     /// The id in this node's certificate.
     pub name: String,
+    /// The timings its Raft runs on.
+    pub profile: Profile,
     /// The other nodes' admin APIs as clients reach them, by number.
     pub peers: BTreeMap<u64, PeerAddress>,
     /// Changes of leases, for watchers.

@@ -21,8 +21,9 @@ use cryptorun_core::report::{DiskState, FeedState, Reach, RegionReport};
 use cryptorun_core::session::Session;
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_platform::clock::BootTime;
+use cryptorun_platform::metrics::Metrics;
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// How often others are probed, and the shortest time between two reports.
@@ -53,13 +54,16 @@ pub async fn detect(api: Api) {
     let clock = api.parts().platform.clock.clone();
     let mut probed: BTreeMap<u64, Probed> = BTreeMap::new();
     let mut last: Option<(BootTime, Shape)> = None;
+    let mut answers = Answers::default();
     let leadership = api.log().leadership();
     loop {
         let began = clock.boot();
         probe(&api, &mut probed).await;
+        let errors_permille = answers.errors_permille(&api.parts().metrics, clock.boot());
         let (report, every) = api.look(|machine, _| {
             let now = (clock.boot(), clock.wall());
-            (compose(&api, machine, &probed, now), report_every(machine))
+            let report = compose(&api, machine, &probed, now);
+            (report.map(|report| RegionReport { errors_permille, ..report }), report_every(machine))
         });
         if let Some(report) = report {
             let shape = Shape::of(&report);
@@ -79,6 +83,27 @@ pub async fn detect(api: Api) {
         if leadership.has_changed().is_err() {
             return; // The log is gone.
         }
+    }
+}
+
+/// Answers of the API over the last minute.
+#[derive(Default)]
+struct Answers(VecDeque<(BootTime, u64, u64)>);
+
+impl Answers {
+    const SPAN: Duration = Duration::from_secs(60);
+
+    fn errors_permille(&mut self, metrics: &Metrics, now: BootTime) -> u32 {
+        let of = |class| metrics.api_answers_total.get([class]);
+        let bad = of("5xx");
+        let all = of("2xx") + of("3xx") + of("4xx") + bad;
+        self.0.push_back((now, all, bad));
+        while self.0.len() > 1 && self.0.front().is_some_and(|(at, ..)| now - *at > Self::SPAN) {
+            self.0.pop_front();
+        }
+        let (_, all_then, bad_then) = self.0.front().copied().unwrap_or((now, all, bad));
+        let (all, bad) = (all - all_then, bad - bad_then);
+        u32::try_from(bad * 1000 / all.max(1)).unwrap_or(1000)
     }
 }
 

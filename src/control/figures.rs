@@ -42,6 +42,8 @@ fn scopes(machine: &Machine, wall: WallTime, metrics: &Metrics) {
     metrics.no_progress_seconds.clear();
     metrics.behind_seconds.clear();
     metrics.replication_lag_seconds.clear();
+    // Scopes of one tier share a series: the worst of them counts.
+    let mut lags: BTreeMap<[&str; 3], Millis> = BTreeMap::new();
     for scope in machine.scopes().values() {
         let (tier, group) = (scope.id.tier.as_str(), scope.id.group.as_str());
         let epoch = scope.reign().map_or(0, |reign| reign.token.epoch);
@@ -55,15 +57,21 @@ fn scopes(machine: &Machine, wall: WallTime, metrics: &Metrics) {
             let stood = Millis(stalled * renew_every.0);
             metrics.no_progress_seconds.set([tier, group], seconds(stood));
         }
-        for (region, sink) in views::sinks(machine, scope, wall) {
+        let sinks = views::sinks(machine, scope, wall);
+        for region in &scope.policy.members {
+            let Some(sink) = sinks.get(region) else { continue };
             if let Some(age) = sink.age {
-                let source = scope.assigned.as_str();
-                metrics.replication_lag_seconds.set([tier, region.as_str(), source], seconds(age));
+                let labels = [tier, region.as_str(), scope.assigned.as_str()];
+                let worst = lags.entry(labels).or_default();
+                *worst = (*worst).max(age);
             }
-            if let Some(behind) = sink.behind {
+            if let Some(behind) = &sink.behind {
                 metrics.behind_seconds.set([tier, group, region.as_str()], seconds(behind.span));
             }
         }
+    }
+    for (labels, age) in lags {
+        metrics.replication_lag_seconds.set(labels, seconds(age));
     }
 }
 

@@ -134,6 +134,7 @@ pub async fn run(settings: NodeSettings, shutdown: Shutdown) -> Result<(), Start
         platform: platform.clone(),
         region: settings.region.clone(),
         name: id.id.clone(),
+        profile: settings.profile,
         peers: settings
             .peers
             .iter()

@@ -5,4 +5,5 @@ mod promotions;
 mod roles;
 mod routes;
 mod sessions;
+mod story;
 mod world;

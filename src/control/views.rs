@@ -15,10 +15,12 @@ use crate::caller::Caller;
 use crate::log::ReadInfo;
 use cryptorun_core::command::Extended;
 use cryptorun_core::diagnose::{Class, Diagnosis, diagnose, health};
+use cryptorun_core::explain::explain;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Role;
 use cryptorun_core::promotion::{Promotion, State};
 use cryptorun_core::region::RegionName;
+use cryptorun_core::scope::Scope;
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_core::wire::{Consistency, ReadAt, RegionStatus, SessionStatus, Status};
 
@@ -64,7 +66,11 @@ pub fn status(machine: &Machine, index: u64, seen: &Seen, caller: &Caller) -> St
         at: read_at(machine, index, seen),
         diagnoses: diagnoses(machine, seen.quorum_lost),
         todo: todo(machine, &open, caller),
-        scopes: machine.scopes().values().map(|s| scope_status(machine, s, seen.wall)).collect(),
+        scopes: machine
+            .scopes()
+            .values()
+            .map(|scope| scope_status(machine, scope, seen.wall, caller.operator()))
+            .collect(),
         open: open.iter().map(|promotion| promotion.id).collect(),
     }
 }
@@ -102,11 +108,35 @@ fn todo(machine: &Machine, open: &[&Promotion], caller: &Caller) -> Vec<String> 
             });
         }
     }
+    for scope in machine.scopes().values().filter(|scope| is_left(machine, scope, open)) {
+        let to_go = scope.policy.members.iter().filter(|region| **region != scope.assigned);
+        let commands = to_go.filter_map(|region| {
+            explain(machine, &scope.id, region, caller.operator().cloned()).ok()?.command
+        });
+        if let Some(command) = commands.into_iter().next() {
+            mine.push(format!("{} has no holder: {command}", scope.id));
+        }
+    }
     for review in machine.reviews().values().filter(|review| review.decided.is_none()) {
         others.push(format!("review {} of {} waits for a decision", review.id, review.scope));
     }
     mine.append(&mut others);
     mine
+}
+
+/// Its holder is lost for good and nobody has asked: the controller rests, or may not ask here.
+fn is_left(machine: &Machine, scope: &Scope, open: &[&Promotion]) -> bool {
+    let lost = || {
+        diagnose(machine).iter().any(|diagnosis| {
+            diagnosis.confirmed
+                && match &diagnosis.class {
+                    Class::RegionLost { region } => *region == scope.assigned,
+                    Class::HolderLost { scope: lost, .. } => *lost == scope.id,
+                    Class::LinkCut { .. } | Class::OneWayLink { .. } | Class::IsolatedSelf => false,
+                }
+        })
+    };
+    !open.iter().any(|promotion| promotion.scope == scope.id) && lost()
 }
 
 /// Whether this caller's word would count for it now.

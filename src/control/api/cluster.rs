@@ -281,6 +281,13 @@ impl Api {
                     config.region_of(node).map_or("no region", |r| r.as_str())
                 ));
             }
+            let (own, agreed) = (self.parts().profile, config.timing.profile);
+            if own != agreed {
+                lines.push(format!(
+                    "this file says profile {own:?}, the cluster has {agreed:?}: elections here do \
+                     not fit its leases"
+                ));
+            }
             for (peer, at) in &self.parts().peers {
                 if config.region_of(*peer) != Some(&at.region) {
                     lines.push(format!("this file says node {peer} in {}", at.region));

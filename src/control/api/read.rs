@@ -82,7 +82,8 @@ impl Api {
         let seen = self.ready(query).await?;
         Ok(self.look(|machine, _| {
             let scopes = machine.scopes().values();
-            scopes.map(|scope| views::scope_status(machine, scope, seen.wall)).collect()
+            let by = caller.operator();
+            scopes.map(|scope| views::scope_status(machine, scope, seen.wall, by)).collect()
         }))
     }
 
@@ -99,7 +100,7 @@ impl Api {
         self.look(|machine, _| {
             let id = scope_named(machine, tier, group)?;
             let scope = machine.scopes().get(&id).ok_or_else(|| ApiError::not_found("no scope"))?;
-            Ok(views::scope_status(machine, scope, seen.wall))
+            Ok(views::scope_status(machine, scope, seen.wall, caller.operator()))
         })
     }
 

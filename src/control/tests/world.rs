@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
 use cryptorun_core::config::ClusterConfig;
-use cryptorun_core::time::WallTime;
+use cryptorun_core::time::{Profile, WallTime};
 use cryptorun_core::wire::InitRequest;
 use cryptorun_platform::Platform;
 use cryptorun_platform::clock::ManualClock;
@@ -77,6 +77,7 @@ impl World {
             platform: platform.clone(),
             region: region.into(),
             name: format!("n{node}"),
+            profile: Profile::Wan,
             peers,
             leases: LeaseWatch::default(),
             history,

@@ -2,6 +2,7 @@
 
 use cryptorun_core::decide::{Ask, Loss, behind, decide, fitting_kind};
 use cryptorun_core::machine::Machine;
+use cryptorun_core::people::OperatorId;
 use cryptorun_core::region::RegionName;
 use cryptorun_core::report::ScopeReport;
 use cryptorun_core::scope::{Scope, ScopeId, Tier};
@@ -13,8 +14,13 @@ use std::collections::BTreeMap;
 /// Each region's sink of a scope: the session that reports it, and what it says.
 pub type RegionSinks<'m> = BTreeMap<RegionName, (&'m Session, &'m ScopeReport)>;
 
-/// Where a scope stands.
-pub fn scope_status(machine: &Machine, scope: &Scope, wall: WallTime) -> ScopeStatus {
+/// Where a scope stands, and where `by` could ask it to go: a rest of the controller binds no person.
+pub fn scope_status(
+    machine: &Machine,
+    scope: &Scope,
+    wall: WallTime,
+    by: Option<&OperatorId>,
+) -> ScopeStatus {
     let holder = live_holder(machine, scope);
     ScopeStatus {
         scope: scope.id.clone(),
@@ -26,7 +32,7 @@ pub fn scope_status(machine: &Machine, scope: &Scope, wall: WallTime) -> ScopeSt
         lease: lease_left(machine, scope),
         pause: scope.pause.clone().filter(|pause| !pause.is_over(machine.now())),
         regions: sinks(machine, scope, wall),
-        next: candidates(machine, scope),
+        next: candidates(machine, scope, by),
         moving: scope.moving,
         unsealed: scope.reservation.as_ref().map(|r| r.unsealed.clone()).unwrap_or_default(),
         forks: forks(machine, scope),
@@ -142,7 +148,7 @@ fn level_of(tier: Tier, age: Millis) -> Level {
 }
 
 /// Where the scope could go, by the code that would decide it.
-fn candidates(machine: &Machine, scope: &Scope) -> Vec<Candidate> {
+fn candidates(machine: &Machine, scope: &Scope, by: Option<&OperatorId>) -> Vec<Candidate> {
     let targets = scope.policy.members.iter().filter(|member| **member != scope.assigned);
     targets
         .map(|region| {
@@ -150,7 +156,7 @@ fn candidates(machine: &Machine, scope: &Scope) -> Vec<Candidate> {
                 kind: fitting_kind(machine, &scope.id, region),
                 scope: scope.id.clone(),
                 to: region.clone(),
-                by: None,
+                by: by.cloned(),
                 promotion: None,
             };
             let (why, proof_age) = match decide(machine, &ask) {

@@ -1,0 +1,240 @@
+//! A region is lost and its scope moved, with workers that do what their directives say: the
+//! controller's part, what people see meanwhile, and what a simulation of it finds afterwards.
+
+use super::world::{EAST, WEST, World, caller, person, worker};
+use crate::log::{Log, Proposal};
+use crate::{controller, recorder};
+use cryptorun_core::command::{Command, Report};
+use cryptorun_core::config::ClusterId;
+use cryptorun_core::directive::{Directive, Want};
+use cryptorun_core::people::Actor;
+use cryptorun_core::position::{Hash, Position};
+use cryptorun_core::promotion::{Kind, PromotionId, State};
+use cryptorun_core::region::RegionName;
+use cryptorun_core::report::{Reach, RegionReport, Sealed, WorkerReport};
+use cryptorun_core::scope::{Role, ScopeId};
+use cryptorun_core::session::{SessionKey, WorkerAddresses};
+use cryptorun_core::time::{Millis, WallTime};
+use cryptorun_core::wire::{
+    OpenSessionRequest, PromotionStatus, RenewRequest, Simulation, SimulationRequest, Status,
+};
+use cryptorun_platform::clock::Clock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const EU: &str = "eu-west-1";
+const REGIONS: [(u64, &str); 3] = [(1, EAST), (2, WEST), (3, EU)];
+
+fn warm() -> ScopeId {
+    "warm/global".parse().unwrap()
+}
+
+/// One worker with one sink, as obedient as can be.
+struct Hand {
+    region: &'static str,
+    seq: u64,
+    report: WorkerReport,
+}
+
+impl Hand {
+    fn obey(&mut self, directives: &[Directive], wall: WallTime) {
+        let sink = self.report.scopes.entry(warm()).or_default();
+        let Some(directive) = directives.iter().find(|d| d.scope == warm()) else { return };
+        sink.rev = directive.rev;
+        match &directive.want {
+            Want::Seal { token } => {
+                sink.highest = *token;
+                sink.sealed = Some(Sealed { token: *token, end: sink.end });
+            }
+            Want::Primary { token, .. } => {
+                (sink.role, sink.token, sink.highest) = (Role::Primary, *token, *token);
+                sink.end = Position { seq: sink.end.seq + 1, hash: Hash::of(b"batch") };
+                sink.rows += 1;
+                sink.sealed_at = wall;
+                sink.first_visible.get_or_insert(wall);
+            }
+            Want::Replica { token, .. } => {
+                (sink.role, sink.token) = (Role::Replica, *token);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Story {
+    world: World,
+    hands: Vec<Hand>,
+    silent: Option<&'static str>,
+    silent_for: u64,
+}
+
+impl Story {
+    async fn start() -> Self {
+        let world = World::founded().await;
+        let (log, platform) = (world.log.clone(), world.api.parts().platform.clone());
+        let log: Arc<dyn Log> = log;
+        tokio::spawn(controller::control(log.clone(), platform.clone()));
+        tokio::spawn(recorder::record(log, platform, world.api.parts().history.clone()));
+        let mut hands = Vec::new();
+        for (_, region) in REGIONS {
+            let open = OpenSessionRequest {
+                boot: format!("{:016x}", 1),
+                addresses: WorkerAddresses::default(),
+            };
+            world.api.open_session(&worker(region), open).await.unwrap();
+            let mut report = WorkerReport::default();
+            report.scopes.insert(warm(), Default::default());
+            hands.push(Hand { region, seq: 0, report });
+        }
+        Self { world, hands, silent: None, silent_for: 0 }
+    }
+
+    /// A second passes: everybody who is there renews and reports.
+    async fn second(&mut self) {
+        self.world.clock.advance(Duration::from_secs(1));
+        self.silent_for += u64::from(self.silent.is_some());
+        let wall = self.world.clock.wall();
+        let primary = self.hands.iter().find_map(|hand| {
+            let sink = &hand.report.scopes[&warm()];
+            (sink.role == Role::Primary).then(|| (sink.end, sink.rows, sink.sealed_at))
+        });
+        let silent = self.silent;
+        for hand in self.hands.iter_mut().filter(|hand| Some(hand.region) != silent) {
+            let sink = hand.report.scopes.get_mut(&warm()).unwrap();
+            if let (Role::Replica, Some((end, rows, at)), None) = (sink.role, primary, silent) {
+                (sink.end, sink.rows, sink.sealed_at) = (end, rows, at);
+            }
+            hand.seq += 1;
+            let request =
+                RenewRequest { cluster: ClusterId(7), seq: hand.seq, report: hand.report.clone() };
+            let session = SessionKey { worker: format!("w-{}", hand.region), boot: 1 };
+            let answer =
+                self.world.api.renew(&worker(hand.region), session, request).await.unwrap();
+            hand.obey(&answer.directives, wall);
+        }
+        for (node, region) in REGIONS.iter().filter(|(_, region)| Some(*region) != silent) {
+            let down = Reach::Down { for_ms: Millis::secs(self.silent_for) };
+            let reach: BTreeMap<RegionName, Reach> = REGIONS
+                .iter()
+                .filter(|(_, other)| other != region)
+                .map(|(_, other)| {
+                    let up = Reach::Up { rtt_us: 70_000 };
+                    ((*other).into(), if Some(*other) == silent { down } else { up })
+                })
+                .collect();
+            let report =
+                RegionReport { wall, control: reach.clone(), data: reach, ..Default::default() };
+            let command = Command::Report(Report { region: (*region).into(), report });
+            self.propose(Actor::Node(*node), command).await;
+        }
+        self.propose(Actor::Node(1), Command::Tick).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
+    async fn propose(&self, actor: Actor, command: Command) {
+        let proposal = Proposal { actor, via: None, request: None, command };
+        self.world.log.propose(proposal).await.unwrap().answer.unwrap();
+    }
+
+    fn holder(&self) -> Option<String> {
+        self.world.api.look(|machine, _| {
+            crate::views::live_holder(machine, &machine.scopes()[&warm()])
+                .map(|session| session.region.to_string())
+        })
+    }
+
+    async fn status(&self, who: &str) -> Status {
+        self.world.json(&person(who), "GET", "/v1/status", "").await.1
+    }
+
+    async fn promotion(&self) -> PromotionStatus {
+        self.world.json(&person("ana"), "GET", "/v1/promotions/P-1", "").await.1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation() {
+    let mut story = Story::start().await;
+    for _ in 0..10 {
+        story.second().await;
+    }
+    assert_eq!(story.holder().as_deref(), Some(EAST), "the first grant goes to the primary");
+    let start = story.world.clock.wall();
+
+    story.silent = Some(EAST);
+    for _ in 0..75 {
+        story.second().await;
+    }
+    assert_eq!(story.holder(), None);
+    let asked = story.promotion().await;
+    assert_eq!((asked.promotion.kind, asked.people_missing), (Kind::Failover, 2));
+    assert_eq!(asked.promotion.requester, Actor::Controller);
+    let status = story.status("ben").await;
+    assert_eq!(status.todo, ["P-1 waits for 2 more people"]);
+    assert!(
+        status.diagnoses.iter().any(|d| d.class.to_string().starts_with("region_lost us-east-1"))
+    );
+    let other = story.status("dan").await;
+    assert!(other.todo[0].contains("ana or ben or eve"), "{:?}", other.todo);
+
+    for who in ["ben", "eve"] {
+        let path = "/v1/promotions/P-1/approve";
+        let answer = story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
+        assert_eq!(answer.status().as_u16(), 200, "{who}");
+    }
+    for _ in 0..60 {
+        story.second().await;
+    }
+    let done = story.promotion().await;
+    assert!(matches!(done.promotion.state, State::Ended(_)), "{:?}", done.promotion.steps);
+    let target = done.promotion.to.to_string();
+    assert_eq!(story.holder(), Some(target.clone()));
+    assert_ne!(target, EAST);
+
+    let request = SimulationRequest {
+        tier: warm().tier,
+        group: "global".into(),
+        from: EAST.into(),
+        to: target,
+        start,
+        end: story.world.clock.wall(),
+    };
+    let ana = person("ana");
+    let found: Simulation = story.world.api.simulate(&ana, &request).await.unwrap();
+    assert!(found.reports > 20, "{}", found.reports);
+    let opened = found.moments.iter().find(|moment| moment.opened == Some(PromotionId(1)));
+    let decision = &opened.expect("the promotion that was opened is shown").decision;
+    assert_eq!(decision.kind, Kind::Failover);
+    assert!(decision.blocking().next().is_none(), "people alone were missing");
+    assert!(decision.predicates.len() > 10);
+    // The same recorded window gives the same decisions again.
+    assert_eq!(story.world.api.simulate(&ana, &request).await.unwrap(), found);
+
+    let nothing = SimulationRequest {
+        start: WallTime::parse("2024-01-01T00:00:00Z").unwrap(),
+        end: WallTime::parse("2024-01-01T06:00:00Z").unwrap(),
+        ..request
+    };
+    let empty = story.world.api.simulate(&ana, &nothing).await.unwrap();
+    assert_eq!((empty.reports, empty.covered, empty.moments.len()), (0, None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_scope_is_left_alone_by_the_controller_and_shown_to_people() {
+    let mut story = Story::start().await;
+    for _ in 0..10 {
+        story.second().await;
+    }
+    let pause = r#"{"tier":"warm","reason":"disks","for_ms":3600000}"#;
+    story.world.send(&person("ana"), "POST", "/v1/pauses", pause).await;
+    story.silent = Some(EAST);
+    for _ in 0..80 {
+        story.second().await;
+    }
+    let status = story.status("ana").await;
+    assert_eq!(status.open, vec![], "nothing was asked for");
+    let service = caller("service", EAST, "grafana");
+    let (_, seen): (u16, Status) = story.world.json(&service, "GET", "/v1/status", "").await;
+    assert!(seen.diagnoses.iter().any(|d| d.confirmed), "{:?}", seen.diagnoses);
+}
