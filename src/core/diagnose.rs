@@ -174,46 +174,82 @@ fn holders_lost(machine: &Machine, lost: &[RegionName]) -> Vec<Diagnosis> {
 }
 
 /// Links that fail between regions that are otherwise seen. They move nothing, ever.
+///
+/// An end whose own reports do not commit (the leader is at the other end) is judged by the third
+/// region: while that one reaches it, it is only cut off from somebody.
 fn links(machine: &Machine, lost: &[RegionName]) -> Vec<Diagnosis> {
     let records: Vec<&RegionRecord> =
         fresh(machine).filter(|record| !lost.contains(&record.name)).collect();
-    let down = |from: &RegionRecord, to: &RegionRecord| -> Option<Millis> {
-        let control = from.report.control.get(&to.name).map(|r| r.down_for());
-        let data = from.report.data.get(&to.name).map(|r| r.down_for());
-        control.max(data).filter(|span| *span > Millis::ZERO)
-    };
     let mut found = Vec::new();
     for (i, a) in records.iter().enumerate() {
         for b in &records[i + 1..] {
-            let third = records.iter().find(|c| {
-                c.name != a.name && c.name != b.name && down(a, c).is_none() && down(b, c).is_none()
-            });
-            let (class, lasting) = match (down(a, b), down(b, a)) {
-                (Some(ab), Some(ba)) => (
-                    Class::LinkCut {
-                        a: a.name.clone(),
-                        b: b.name.clone(),
-                        relayed_via: third.map(|c| c.name.clone()),
-                    },
-                    ab.min(ba),
-                ),
-                (Some(ab), None) => {
-                    (Class::OneWayLink { from: a.name.clone(), to: b.name.clone() }, ab)
-                }
-                (None, Some(ba)) => {
-                    (Class::OneWayLink { from: b.name.clone(), to: a.name.clone() }, ba)
-                }
-                (None, None) => continue,
-            };
-            let evidence = vec![
-                reach_text(a, &b.name),
-                reach_text(b, &a.name),
-                format!("both {} and {} report through the log", a.name, b.name),
-            ];
-            found.push(Diagnosis { class, lasting, confirmed: true, evidence });
+            found.extend(link_between(&records, a, b));
+        }
+        let silent = machine.regions().values().filter(|b| {
+            !lost.contains(&b.name) && !records.iter().any(|heard| heard.name == b.name)
+        });
+        for b in silent {
+            found.extend(link_to_silent(&records, a, b));
         }
     }
     found
+}
+
+/// How long one region has not reached another, by the worse of the two paths.
+fn down(from: &RegionRecord, to: &RegionName) -> Option<Millis> {
+    let control = from.report.control.get(to).map(|reach| reach.down_for());
+    let data = from.report.data.get(to).map(|reach| reach.down_for());
+    control.max(data).filter(|span| *span > Millis::ZERO)
+}
+
+/// A link both of whose ends report.
+fn link_between(
+    records: &[&RegionRecord],
+    a: &RegionRecord,
+    b: &RegionRecord,
+) -> Option<Diagnosis> {
+    let (class, lasting) = match (down(a, &b.name), down(b, &a.name)) {
+        (None, None) => return None,
+        (Some(ab), Some(ba)) => (cut(records, a, b), ab.min(ba)),
+        (Some(ab), None) => (Class::OneWayLink { from: a.name.clone(), to: b.name.clone() }, ab),
+        (None, Some(ba)) => (Class::OneWayLink { from: b.name.clone(), to: a.name.clone() }, ba),
+    };
+    let evidence = vec![
+        reach_text(a, &b.name),
+        reach_text(b, &a.name),
+        format!("both {} and {} report through the log", a.name, b.name),
+    ];
+    Some(Diagnosis { class, lasting, confirmed: true, evidence })
+}
+
+/// A link to a region whose reports do not come through, while a third region reaches it.
+fn link_to_silent(
+    records: &[&RegionRecord],
+    a: &RegionRecord,
+    b: &RegionRecord,
+) -> Option<Diagnosis> {
+    let lasting = down(a, &b.name)?;
+    let third = records.iter().find(|c| c.name != a.name && down(c, &b.name).is_none())?;
+    let evidence = vec![
+        reach_text(a, &b.name),
+        reach_text(third, &b.name),
+        format!("no report of {} comes through", b.name),
+    ];
+    Some(Diagnosis { class: cut(records, a, b), lasting, confirmed: true, evidence })
+}
+
+fn cut(records: &[&RegionRecord], a: &RegionRecord, b: &RegionRecord) -> Class {
+    let via = records.iter().find(|c| {
+        c.name != a.name
+            && c.name != b.name
+            && down(c, &a.name).is_none()
+            && down(c, &b.name).is_none()
+    });
+    Class::LinkCut {
+        a: a.name.clone(),
+        b: b.name.clone(),
+        relayed_via: via.map(|c| c.name.clone()),
+    }
 }
 
 fn reach_text(from: &RegionRecord, to: &RegionName) -> String {

@@ -175,3 +175,18 @@ proptest! {
         prop_assert!(explained.command.is_some(), "{explained:?}");
     }
 }
+
+/// The far end of a cut cannot report when the leader is at the near one; the third region tells.
+#[test]
+fn a_cut_from_the_leaders_region_is_named_through_the_third() {
+    use crate::diagnose::{Class, diagnose};
+    let mut world = World::running(Mode::Approve);
+    let (a, b) = (region(0), region(2));
+    let now = world.now;
+    world.cut.insert((a.clone(), b.clone()), now);
+    world.mute.insert(b.clone());
+    world.advance(Millis::secs(30));
+    let found = diagnose(&world.machine);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].class, Class::LinkCut { a, b, relayed_via: Some(region(1)) });
+}
