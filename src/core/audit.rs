@@ -11,6 +11,7 @@ pub const KEPT: u64 = 10_000;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {
     /// Its number, counted from one.
     pub seq: u64,

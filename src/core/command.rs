@@ -349,6 +349,7 @@ pub type Answer = Result<Outcome, Refusal>;
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Outcome {
     /// It took effect; there is nothing more to say.
     Done,
@@ -382,6 +383,7 @@ pub enum Outcome {
 
 /// The answer to a renewal: only leases listed were extended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Renewed {
     /// The cluster.
     pub cluster: ClusterId,
@@ -399,6 +401,7 @@ pub struct Renewed {
 
 /// A lease that a renewal extended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Extended {
     /// The scope.
     pub scope: ScopeId,

@@ -33,6 +33,7 @@ crate::record::text_serde!(ClusterId);
 
 /// A region as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegionConfig {
     /// Other names people use for it.
     pub aliases: Vec<String>,
@@ -46,6 +47,7 @@ pub struct RegionConfig {
 
 /// Times and bounds that policy may change; defaults are DESIGN §15's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// A report older than this decides nothing.
     pub report_fresh: Millis,
@@ -85,6 +87,7 @@ impl Default for Limits {
 
 /// `cluster.yaml`, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClusterConfig {
     /// Raised by every change.
     pub version: u64,

@@ -19,6 +19,7 @@ use std::fmt;
 /// What a check says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Verdict {
     /// It holds.
     Yes,
@@ -41,6 +42,7 @@ impl fmt::Display for Verdict {
 /// The predicates there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum PredicateName {
     /// The target keeps a copy and its data may be there.
     Residency,
@@ -108,6 +110,7 @@ impl fmt::Display for PredicateName {
 
 /// One condition, with everything that is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Predicate {
     /// Which.
     pub name: PredicateName,
@@ -142,6 +145,7 @@ impl fmt::Display for Predicate {
 
 /// What is, or could be, lost: the range between what the primary had and what the candidate has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Loss {
     /// Whether it is known at all.
     pub known: bool,
@@ -195,6 +199,7 @@ impl fmt::Display for Loss {
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Choice {
     /// Go.
     Act,
@@ -206,6 +211,7 @@ pub enum Choice {
 
 /// An answer with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Decision {
     /// What to do.
     pub choice: Choice,

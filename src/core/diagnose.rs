@@ -12,6 +12,7 @@ use std::fmt;
 /// What is wrong, by the table of DESIGN §7.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Class {
     /// No other region reaches any of its services, no data of it arrives, no report of it commits.
     RegionLost {
@@ -47,6 +48,7 @@ pub enum Class {
 
 /// A class with its evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Diagnosis {
     /// What is wrong.
     pub class: Class,

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a worker should be for one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Directive {
     /// The scope.
     pub scope: ScopeId,
@@ -35,6 +36,7 @@ pub const REIGNS_SENT: usize = 16;
 
 /// Another sink of the scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DirectivePeer {
     /// Its region.
     pub region: RegionName,
@@ -47,6 +49,7 @@ pub struct DirectivePeer {
 /// The states a worker can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Want {
     /// Nothing to do with this scope.
     Idle,

@@ -8,6 +8,7 @@ use std::fmt;
 /// A short handle such as `ana`. One a human, whatever certificates they hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OperatorId(pub String);
 
 impl From<&str> for OperatorId {
@@ -25,6 +26,7 @@ impl fmt::Display for OperatorId {
 /// What a person or service may do. Each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Role {
     /// Reads everything but secrets.
     Reader,
@@ -49,6 +51,7 @@ impl fmt::Display for Role {
 
 /// A role, for all tiers and regions or for some.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     /// The role.
     pub role: Role,
@@ -60,6 +63,7 @@ pub struct Grant {
 
 /// A line of the people table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Person {
     /// What they may do; deny by default.
     pub grants: Vec<Grant>,
@@ -79,6 +83,7 @@ impl Person {
 /// Who stands behind a command, as the node that took it verified by certificate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Actor {
     /// A person, by the id in their certificate.
     Person(OperatorId),

@@ -11,6 +11,7 @@ use std::fmt;
 /// The eleven steps (DESIGN §8), in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Step {
     /// Every hard predicate once more.
     Preflight,
@@ -91,6 +92,7 @@ impl fmt::Display for Step {
 
 /// What will be done, in which order, over which sinks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Plan {
     /// The scope.
     pub scope: ScopeId,

@@ -42,6 +42,7 @@ crate::record::text_serde!(PromotionId);
 /// What sort of change it is; fixed when asked for (DESIGN §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Kind {
     /// The old primary answers: zero loss, or it goes on.
     Switchover,
@@ -82,6 +83,7 @@ impl FromStr for Kind {
 
 /// What an approval puts its name to. When any of it changes, the approval is void.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BoundFacts {
     /// The scope's assignment version.
     pub assignment_version: u64,
@@ -101,6 +103,7 @@ pub struct BoundFacts {
 
 /// A bound fact that is not what it was: its name, what was bound, what it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Difference {
     /// The field.
     pub field: String,
@@ -142,6 +145,7 @@ impl BoundFacts {
 
 /// One person's approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Approval {
     /// When.
     pub at: Stamp,
@@ -154,6 +158,7 @@ pub struct Approval {
 /// Where a promotion is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum State {
     /// For people.
     Waiting,
@@ -166,6 +171,8 @@ pub enum State {
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = PromotionOutcome))]
 pub enum Outcome {
     /// The scope is where it should be.
     Done,
@@ -218,6 +225,7 @@ impl Outcome {
 /// Where one step is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StepState {
     /// Its turn has not come.
     Pending,
@@ -242,6 +250,7 @@ pub enum StepState {
 
 /// One step as it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StepRecord {
     /// Which.
     pub step: Step,
@@ -257,6 +266,7 @@ pub struct StepRecord {
 
 /// What is measured about a promotion, kept with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Measured {
     /// From the old holder's last visible write to the new one's first, by their journals.
     pub write_pause_ms: Option<u64>,
@@ -268,6 +278,7 @@ pub struct Measured {
 
 /// A promotion as the machine keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Promotion {
     /// Its number.
     pub id: PromotionId,

@@ -18,6 +18,15 @@ macro_rules! text_serde {
                 to.collect_str(self)
             }
         }
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::schema::Object::with_type(utoipa::openapi::schema::Type::String)
+                    .into()
+            }
+        }
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $name {}
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let text = <String as serde::Deserialize>::deserialize(from)?;
@@ -92,6 +101,7 @@ pub struct Clock {
 
 /// Who sent a request under which key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RequestKey {
     /// The certificate's identity.
     pub identity: String,
@@ -101,6 +111,7 @@ pub struct RequestKey {
 
 /// What a request did, so that asking again does nothing and learns the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Request {
     /// Whose.
     pub key: RequestKey,
@@ -111,6 +122,7 @@ pub struct Request {
     /// When.
     pub at: Stamp,
     /// The answer it got.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub answer: crate::command::Answer,
 }
 

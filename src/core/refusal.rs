@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Why a command changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Refusal {
     /// Nothing was founded yet.
     #[error("the cluster has not been founded; run: cryptorun cluster init")]

@@ -8,6 +8,7 @@ use std::fmt;
 /// A region by its one true name, `us-east-1`. What an operator types goes through [`resolve`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegionName(pub String);
 
 impl RegionName {
@@ -91,6 +92,7 @@ fn edits(a: &str, b: &str) -> usize {
 /// How a region stands toward its peers: three states, not two booleans and a timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Link {
     /// In touch with a quorum.
     #[default]

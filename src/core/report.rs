@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 /// What a worker says of itself with each renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerReport {
     /// Each scope it has a sink of.
     pub scopes: BTreeMap<ScopeId, ScopeReport>,
@@ -35,6 +36,7 @@ pub struct WorkerReport {
 
 /// One sink of one scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScopeReport {
     /// What the worker is for it.
     pub role: Role,
@@ -70,6 +72,7 @@ pub struct ScopeReport {
 
 /// A sealed sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sealed {
     /// It refuses below this.
     pub token: Token,
@@ -79,6 +82,7 @@ pub struct Sealed {
 
 /// Records of an earlier token beyond where the next reign starts: kept, counted, never served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Fork {
     /// Its name: `warm-global-0.3-us-west-2`.
     pub name: String,
@@ -97,6 +101,7 @@ pub struct Fork {
 /// A disk's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum DiskState {
     /// Taking writes.
     #[default]
@@ -111,6 +116,7 @@ pub enum DiskState {
 
 /// One venue feed at one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FeedState {
     /// Data frames arrive and verify.
     pub live: bool,
@@ -133,6 +139,7 @@ pub struct FeedState {
 /// How a peer answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Reach {
     /// It answers.
     Up {
@@ -158,6 +165,7 @@ impl Reach {
 
 /// What a region's node sees, through the log, at most one a second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegionReport {
     /// Its wall clock when it wrote this.
     pub wall: WallTime,

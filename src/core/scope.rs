@@ -14,6 +14,7 @@ use std::str::FromStr;
 /// A data tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Tier {
     /// Live feeds.
     Hot,
@@ -92,6 +93,7 @@ crate::record::text_serde!(ScopeId);
 /// How much the controller may do by itself in a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Mode {
     /// Says what it would do.
     Observe,
@@ -114,6 +116,7 @@ impl fmt::Display for Mode {
 /// Where a scope is in its life (DESIGN §4). Closed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Phase {
     /// Nobody may write. Readers get replicas' data, marked as such.
     #[default]
@@ -146,6 +149,8 @@ impl fmt::Display for Phase {
 /// What a worker is for a scope.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = SinkRole))]
 pub enum Role {
     /// Writes, under a live lease.
     Primary,
@@ -175,6 +180,7 @@ impl fmt::Display for Role {
 /// What a primary does when its region loses the quorum (DESIGN §9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum PartitionWrites {
     /// Stops at the lease deadline and serves degraded read-only.
     #[default]
@@ -185,6 +191,7 @@ pub enum PartitionWrites {
 
 /// What configuration says about a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScopePolicy {
     /// The region assigned at first.
     pub primary: RegionName,
@@ -228,6 +235,7 @@ pub struct Lease {
 /// Why a renewal did not extend a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Withheld {
     /// A token above its own is reserved.
     Reserved,
@@ -239,6 +247,7 @@ pub enum Withheld {
 
 /// One reign in a scope's history: who wrote under which token, from where on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reign {
     /// The token.
     pub token: Token,
@@ -287,6 +296,7 @@ impl Reservation {
 
 /// Maintenance: the controller keeps its hands off until this ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Pause {
     /// Who asked.
     pub owner: String,

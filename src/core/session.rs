@@ -39,6 +39,7 @@ crate::record::text_serde!(SessionKey);
 
 /// Where other workers reach this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerAddresses {
     /// HTTP API, `host:port`.
     pub api: String,

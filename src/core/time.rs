@@ -16,6 +16,7 @@ use std::ops::{Add, Sub};
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Millis(pub u64);
 
 impl Millis {
@@ -55,6 +56,7 @@ impl fmt::Display for Millis {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LogTime(pub u64);
 
 impl LogTime {
@@ -82,6 +84,7 @@ impl fmt::Display for LogTime {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WallTime(pub u64);
 
 impl WallTime {
@@ -200,6 +203,7 @@ fn civil_from_days(mut days: u64) -> (u64, u64, u64) {
 
 /// What the leader writes on each entry: the log's time and its own wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stamp {
     /// Elapsed time as the cluster counts it.
     pub log: LogTime,
@@ -210,6 +214,7 @@ pub struct Stamp {
 /// The named sets of timings (DESIGN §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Profile {
     /// Round trips up to 300 ms; the default.
     Wan,
@@ -233,6 +238,7 @@ impl std::str::FromStr for Profile {
 
 /// The numbers that leases and elections run on. Plain data; [`Timing::check`] says whether they fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Timing {
     /// The profile these numbers came from.
     pub profile: Profile,

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 /// `POST /v1/sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenSessionRequest {
     /// Drawn at start, 16 hex digits; the worker's id and region come from its certificate.
     pub boot: String,
@@ -34,6 +35,7 @@ pub struct OpenSessionRequest {
 
 /// Answer to `POST /v1/sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionOpened {
     /// The session and cluster; nothing is held yet.
     pub renewed: Renewed,
@@ -48,6 +50,7 @@ pub struct SessionOpened {
 /// `POST /v1/sessions/{id}/renew`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RenewRequest {
     /// The cluster the session was opened with.
     pub cluster: ClusterId,
@@ -59,6 +62,7 @@ pub struct RenewRequest {
 
 /// Answer to a renewal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RenewAnswer {
     /// The log index that committed it.
     pub index: u64,
@@ -73,6 +77,7 @@ pub struct RenewAnswer {
 /// `POST /v1/sessions/{id}/release`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReleaseRequest {
     /// The scope.
     pub scope: ScopeId,
@@ -87,6 +92,7 @@ pub struct ReleaseRequest {
 /// `POST /v1/sessions/{id}/handover`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HandoverRequest {
     /// The switchover.
     pub promotion: PromotionId,
@@ -98,6 +104,7 @@ pub struct HandoverRequest {
 
 /// Answer to a mutation: where it stands in the log and what it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Accepted {
     /// Log index, for `?wait_index=`.
     pub index: u64,
@@ -108,6 +115,7 @@ pub struct Accepted {
 /// How a figure stands against its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Level {
     /// Within target.
     Ok,
@@ -130,6 +138,7 @@ impl std::fmt::Display for Level {
 /// How an answer was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Consistency {
     /// A quorum confirmed it.
     Linearizable,
@@ -139,6 +148,7 @@ pub enum Consistency {
 
 /// What every read says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReadAt {
     /// Cluster name.
     pub cluster: String,
@@ -166,6 +176,7 @@ pub struct ReadAt {
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Status {
     /// How it was read.
     pub at: ReadAt,
@@ -181,6 +192,7 @@ pub struct Status {
 
 /// One line of the table that tells the truth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScopeStatus {
     /// Its name.
     pub scope: ScopeId,
@@ -214,6 +226,7 @@ pub struct ScopeStatus {
 
 /// One sink of a scope, as last reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SinkStatus {
     /// What its worker is for the scope.
     pub role: Role,
@@ -233,6 +246,7 @@ pub struct SinkStatus {
 
 /// A region the scope could move to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Candidate {
     /// The region.
     pub region: RegionName,
@@ -246,6 +260,7 @@ pub struct Candidate {
 
 /// A fork and where it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ForkStatus {
     /// Region that keeps it.
     pub region: RegionName,
@@ -257,6 +272,7 @@ pub struct ForkStatus {
 
 /// `GET /v1/regions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegionStatus {
     /// Its name.
     pub region: RegionName,
@@ -276,6 +292,7 @@ pub struct RegionStatus {
 
 /// `GET /v1/sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionStatus {
     /// The session.
     pub session: SessionKey,
@@ -295,6 +312,7 @@ pub struct SessionStatus {
 
 /// `GET /v1/leases`: one scope's lease, in `state` and `change` events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseState {
     /// The scope.
     pub scope: ScopeId,
@@ -312,6 +330,7 @@ pub struct LeaseState {
 
 /// `GET /v1/leases`: the data of every event, whose name is `state`, `change` or `progress`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseEvent {
     /// Log index: `?watch_from=` goes on after it.
     pub index: u64,
@@ -322,6 +341,7 @@ pub struct LeaseEvent {
 /// `POST /v1/promotions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PromotionRequest {
     /// Kind; chosen by the state of the scope when absent.
     #[serde(default)]
@@ -357,6 +377,7 @@ fn yes() -> bool {
 
 /// Answer to a dry run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DryRun {
     /// Always false.
     pub executed: bool,
@@ -378,6 +399,7 @@ pub struct DryRun {
 
 /// A promotion with what is true of it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PromotionStatus {
     /// The record.
     pub promotion: Promotion,
@@ -394,6 +416,7 @@ pub struct PromotionStatus {
 /// `POST /v1/promotions/{id}/approve|deny|cancel`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WordRequest {
     /// Why.
     #[serde(default)]
@@ -402,6 +425,7 @@ pub struct WordRequest {
 
 /// `GET /v1/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Explanation {
     /// How it was read.
     pub at: ReadAt,
@@ -418,6 +442,7 @@ pub struct Explanation {
 /// `POST /v1/pauses`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PauseRequest {
     /// Tier.
     pub tier: Tier,
@@ -433,6 +458,7 @@ pub struct PauseRequest {
 /// `POST /v1/simulations`: recorded reports through the deciding code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SimulationRequest {
     /// Tier.
     pub tier: Tier,
@@ -451,6 +477,7 @@ pub struct SimulationRequest {
 
 /// What a simulation found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Simulation {
     /// The scope.
     pub scope: ScopeId,
@@ -470,6 +497,7 @@ pub struct Simulation {
 
 /// A moment at which the decision changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SimulatedMoment {
     /// When.
     pub at: WallTime,
@@ -481,6 +509,7 @@ pub struct SimulatedMoment {
 
 /// `GET /v1/audit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditPage {
     /// Entries, oldest first.
     pub entries: Vec<AuditEntry>,
@@ -490,6 +519,7 @@ pub struct AuditPage {
 
 /// `GET /v1/audit/verify`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditVerdict {
     /// Entries checked.
     pub checked: u64,
@@ -501,6 +531,7 @@ pub struct AuditVerdict {
 
 /// `GET /v1/cluster`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClusterStatus {
     /// How it was read.
     pub at: ReadAt,
@@ -522,6 +553,7 @@ pub struct ClusterStatus {
 
 /// A member of the Raft cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Member {
     /// Node id.
     pub node: u64,
@@ -540,6 +572,7 @@ pub struct Member {
 /// `POST /v1/cluster/init`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InitRequest {
     /// How many nodes must answer with empty disks.
     pub expect: u32,
@@ -550,6 +583,7 @@ pub struct InitRequest {
 /// `POST /v1/cluster/transfer-leader`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransferRequest {
     /// To this region's node, by name or alias.
     pub to: String,
@@ -558,6 +592,7 @@ pub struct TransferRequest {
 /// `POST /v1/cluster/members`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddMemberRequest {
     /// The node's id; a wiped node returns under a new one.
     pub node: u64,
@@ -571,6 +606,7 @@ pub struct AddMemberRequest {
 
 /// `GET /v1/whoami`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WhoAmI {
     /// The certificate's SPIFFE id.
     pub spiffe: String,
@@ -582,6 +618,7 @@ pub struct WhoAmI {
 
 /// `GET /v1/journal`: what a sink accepted and turned away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Journal {
     /// The scope.
     pub scope: ScopeId,
@@ -595,6 +632,7 @@ pub struct Journal {
 
 /// A run of writes with one fate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JournalRange {
     /// The token they carried.
     pub token: Token,
@@ -619,6 +657,7 @@ pub struct JournalRange {
 /// What became of writes (DESIGN §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Fate {
     /// Served, replicated or acknowledged as primary.
     Visible,
@@ -632,6 +671,7 @@ pub enum Fate {
 
 /// RFC 9457, with what an operator needs to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `https://cryptorun.dev/problems/<kind>`; stable.
     #[serde(rename = "type")]
@@ -658,6 +698,7 @@ pub struct Problem {
 
 /// `GET /partition` and the partition half of `/health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PartitionState {
     /// Whether this region has no quorum.
     pub partition_mode: bool,
@@ -669,6 +710,7 @@ pub struct PartitionState {
 
 /// A row of `GET /v1/warm/candles`. Prices and volumes are integers at `scale` decimals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CandleRow {
     /// Venue.
     pub venue: String,
@@ -696,6 +738,7 @@ pub struct CandleRow {
 
 /// `GET /v1/warm/candles`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Candles {
     /// `primary` only under a live lease, else `replica` or `degraded`.
     pub authority: String,

@@ -97,7 +97,7 @@ impl Story {
         let wall = self.world.clock.wall();
         let primary = self.hands.iter().find_map(|hand| {
             let sink = &hand.report.scopes[&warm()];
-            (sink.role == Role::Primary).then(|| (sink.end, sink.rows, sink.sealed_at))
+            (sink.role == Role::Primary).then_some((sink.end, sink.rows, sink.sealed_at))
         });
         let silent = self.silent;
         for hand in self.hands.iter_mut().filter(|hand| Some(hand.region) != silent) {
