@@ -36,7 +36,7 @@ pub(crate) fn peer(id: u64) -> Peer {
         region: member.region,
         id: member.name,
     };
-    Peer { addr: ([127, 0, 0, 1], 1).into(), id: identity }
+    Peer::named(([127, 0, 0, 1], 1).into(), identity)
 }
 
 /// A task with randomness of its own, from the world's seed.

@@ -51,7 +51,7 @@ impl Direct {
         let member = member(self.me);
         let id = SpiffeId::new("t", "test", Class::Node, &member.region, &member.name);
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        Ok((service, Peer { addr, id: id.expect("is an id") }))
+        Ok((service, Peer::named(addr, id.expect("is an id"))))
     }
 }
 
@@ -302,9 +302,9 @@ async fn a_stranger_and_an_impostor_are_refused() {
     let cluster = Cluster::of_three().await;
     let service = cluster.node(1).service();
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    let peer = |class, region: &str, name: &str| Peer {
-        addr,
-        id: SpiffeId::new("t", "test", class, region, name).expect("is an id"),
+    let peer = |class, region: &str, name: &str| {
+        let id = SpiffeId::new("t", "test", class, region, name);
+        Peer::named(addr, id.expect("is an id"))
     };
     let vote = crate::types::Vote::new(99, 2);
     let ask = crate::codec::rpc::AskVote::new(vote, None);

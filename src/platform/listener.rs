@@ -96,7 +96,7 @@ impl MtlsListener {
         limits: Limits,
     ) -> Result<Self, ListenError> {
         let (listener, bound) = bind(addr).await?;
-        let own = Peer { addr: bound, id: tls.store().id() };
+        let own = Peer::named(bound, tls.store().id());
         let (ready, incoming) = mpsc::channel(limits.handshakes);
         let door = Door {
             listener,

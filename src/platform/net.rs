@@ -24,6 +24,15 @@ use crate::identity::SpiffeId;
 pub struct Peer {
     pub addr: SocketAddr,
     pub id: SpiffeId,
+    /// The certificate's serial number in hex, for the audit; none where there is no certificate.
+    pub serial: Option<String>,
+}
+
+impl Peer {
+    /// Somebody without a certificate: in tests and simulations.
+    pub fn named(addr: SocketAddr, id: SpiffeId) -> Self {
+        Self { addr, id, serial: None }
+    }
 }
 
 /// Both ends of an ordered stream of messages. Dropping `tx` ends our direction only.

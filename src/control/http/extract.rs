@@ -28,7 +28,7 @@ impl FromRequestParts<Web> for Who {
     async fn from_request_parts(parts: &mut Parts, _: &Web) -> Result<Self, ApiError> {
         let peer = peer_of(&parts.extensions)
             .ok_or_else(|| ApiError::forbidden("this connection carries no identity"))?;
-        Caller::new(peer.id.clone(), None).map(Self)
+        Caller::new(peer.id.clone(), peer.serial.clone()).map(Self)
     }
 }
 

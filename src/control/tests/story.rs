@@ -183,6 +183,11 @@ async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation
         let answer = story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
         assert_eq!(answer.status().as_u16(), 200, "{who}");
     }
+    let seen = story.promotion().await.promotion.approvals;
+    assert!(
+        seen.values().all(|approval| approval.certificate.as_deref() == Some("0a")),
+        "{seen:?}"
+    );
     for _ in 0..60 {
         story.second().await;
     }

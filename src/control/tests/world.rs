@@ -126,7 +126,8 @@ impl World {
             .body(Body::from(body.to_owned()))
             .unwrap();
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let peer = Peer { addr, id: who.spiffe.clone() };
+        let peer =
+            Peer { serial: who.certificate.clone(), ..Peer::named(addr, who.spiffe.clone()) };
         request.extensions_mut().insert(ConnectInfo(peer));
         self.router.clone().oneshot(request).await.unwrap()
     }

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::net::Peer;
 
-use super::verify::{find_rustls, not_after_unix_s};
+use super::verify::{find_rustls, not_after_unix_s, serial_of};
 use super::{ClientTls, Mismatch, Reason, ServerTls, TlsError, error_chain, spiffe_of};
 
 /// How long a refused client may take to read why; a round trip across an ocean is 0.3 s.
@@ -179,10 +179,13 @@ impl ServerTls {
             }
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-        let read = chain.first().map(|leaf| Ok((spiffe_of(leaf)?, not_after_unix_s(leaf)?)));
+        let read = chain
+            .first()
+            .map(|leaf| Ok((spiffe_of(leaf)?, not_after_unix_s(leaf)?, serial_of(leaf))));
         match read {
-            Some(Ok::<_, Mismatch>((id, not_after_unix_s))) => {
-                Some(Accepted { stream, peer: Peer { addr, id }, chain, not_after_unix_s })
+            Some(Ok::<_, Mismatch>((id, not_after_unix_s, serial))) => {
+                let peer = Peer { addr, id, serial };
+                Some(Accepted { stream, peer, chain, not_after_unix_s })
             }
             // The verifier has read the same leaf already.
             _ => {

@@ -51,6 +51,12 @@ pub(super) fn not_after_unix_s(cert: &CertificateDer<'_>) -> Result<u64, Mismatc
     Ok(u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0))
 }
 
+/// The serial number in hex.
+pub(super) fn serial_of(cert: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(cert).ok()?;
+    Some(parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// The TLS error inside whatever a library wrapped around it.
 pub(super) fn find_rustls<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     let mut next = Some(error);

@@ -116,7 +116,7 @@ impl Peers for Wire {
             return Err(CallError::TimedOut);
         };
         let id = SpiffeId::new("test", "test", Class::Worker, self.own.as_str(), "w").unwrap();
-        let peer = Peer { addr: ([127, 0, 0, 1], 1).into(), id };
+        let peer = Peer::named(([127, 0, 0, 1], 1).into(), id);
         let call = async {
             tokio::time::sleep(ONE_WAY).await;
             let answer = service.call(&peer, kind, body).await;
