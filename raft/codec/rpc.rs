@@ -303,7 +303,7 @@ pub(crate) fn read_audit_bodies(bytes: &[u8]) -> Result<Vec<AuditEntry>, CodecEr
 }
 
 /// A request or an answer that belongs to others.
-pub(crate) fn opaque(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+pub fn opaque(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     if bytes.len() > MESSAGE_MAX - 64 {
         return Err(CodecError::TooLarge { bytes: bytes.len(), limit: MESSAGE_MAX - 64 });
     }
@@ -313,7 +313,7 @@ pub(crate) fn opaque(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     })
 }
 
-pub(crate) fn read_opaque(bytes: &[u8], kind: Kind) -> Result<&[u8], CodecError> {
+pub fn read_opaque(bytes: &[u8], kind: Kind) -> Result<&[u8], CodecError> {
     frame::open(bytes, kind, VERSION)
 }
 

@@ -9,11 +9,11 @@
 //! demo's is never touched.
 
 mod hold;
-mod layout;
-mod operator;
-mod proof;
-mod report;
-mod stages;
+pub mod layout;
+pub mod operator;
+pub mod proof;
+pub mod report;
+pub mod stages;
 
 pub use layout::{BASE_PORT, DemoOptions, REGIONS, RegionLinks};
 

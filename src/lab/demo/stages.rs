@@ -34,16 +34,8 @@ pub async fn tell(lab: &Lab, options: &DemoOptions) -> Result<(), DemoError> {
         lab.folder.display()
     ));
     let begun = SystemClock.boot();
-    let people = People {
-        ana: Operator::new(lab, "ana")?,
-        ben: Operator::new(lab, "ben")?,
-        eve: Operator::new(lab, "eve")?,
-    };
-    let mut story = Story { lab, options, people, teller: &mut teller };
-    story.certificates();
-    story.control_plane().await?;
-    story.feeds().await?;
-    story.replication().await?;
+    let mut story = Story { lab, options, people: People::of(lab)?, teller: &mut teller };
+    story.up().await?;
     if !options.setup_only {
         story.switchover().await?;
         story.region_lost().await?;
@@ -61,6 +53,20 @@ pub async fn tell(lab: &Lab, options: &DemoOptions) -> Result<(), DemoError> {
     }
 }
 
+/// Only the beginning of the story: everything runs and is level. For whoever acts from there.
+///
+/// # Errors
+/// What did not come up.
+pub async fn bring_up(
+    lab: &Lab,
+    options: &DemoOptions,
+    teller: &mut Teller,
+) -> Result<People, DemoError> {
+    let mut story = Story { lab, options, people: People::of(lab)?, teller };
+    story.up().await?;
+    Ok(story.people)
+}
+
 fn conclude(teller: &mut Teller, invariants: Vec<Invariant>) -> Result<(), DemoError> {
     let held = invariants.iter().filter(|i| i.holds).count();
     teller.headline("");
@@ -73,10 +79,21 @@ fn conclude(teller: &mut Teller, invariants: Vec<Invariant>) -> Result<(), DemoE
     Ok(())
 }
 
-struct People {
-    ana: Operator,
-    ben: Operator,
-    eve: Operator,
+/// The demo's operators.
+pub struct People {
+    pub ana: Operator,
+    pub ben: Operator,
+    pub eve: Operator,
+}
+
+impl People {
+    fn of(lab: &Lab) -> Result<Self, DemoError> {
+        Ok(Self {
+            ana: Operator::new(lab, "ana")?,
+            ben: Operator::new(lab, "ben")?,
+            eve: Operator::new(lab, "eve")?,
+        })
+    }
 }
 
 struct Story<'a> {
@@ -86,15 +103,39 @@ struct Story<'a> {
     teller: &'a mut Teller,
 }
 
-fn warm() -> ScopeId {
+/// The scope that the story moves about.
+pub fn warm() -> ScopeId {
     ScopeId::new(Tier::Warm, "global")
 }
 
-fn scope_of<'a>(status: &'a Status, id: &ScopeId) -> Option<&'a ScopeStatus> {
+pub fn scope_of<'a>(status: &'a Status, id: &ScopeId) -> Option<&'a ScopeStatus> {
     status.scopes.iter().find(|scope| scope.scope == *id)
 }
 
+/// Whether every scope has its holder, every sink is a replica with data, nothing is past a line.
+pub fn is_level(status: &Status) -> bool {
+    let level = status.scopes.len() == 2
+        && status.scopes.iter().all(|scope| {
+            scope.phase == Phase::Active
+                && scope.holder.is_some()
+                && scope.regions.values().all(|sink| {
+                    sink.level == Level::Ok
+                        && sink.age.is_some()
+                        && matches!(sink.role, Role::Primary | Role::Replica)
+                })
+                && scope.unsealed.is_empty()
+        });
+    level && scope_of(status, &warm()).is_some_and(|scope| scope.regions.len() == REGIONS.len())
+}
+
 impl Story<'_> {
+    async fn up(&mut self) -> Result<(), DemoError> {
+        self.certificates();
+        self.control_plane().await?;
+        self.feeds().await?;
+        self.replication().await
+    }
+
     /// Looks again and again until `see` finds what it wants; the last sight goes into the error.
     async fn until<T>(
         &self,
@@ -215,26 +256,10 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Every scope has its holder, every sink is a replica with data, nothing is past a line.
     async fn all_level(&self, stage: &'static str, within: Millis) -> Result<Status, DemoError> {
         self.until(stage, "every sink level", within, async |ana| {
             let status = ana.status().await?;
-            let level = status.scopes.len() == 2
-                && status.scopes.iter().all(|scope| {
-                    scope.phase == Phase::Active
-                        && scope.holder.is_some()
-                        && scope.regions.values().all(|sink| {
-                            sink.level == Level::Ok
-                                && sink.age.is_some()
-                                && matches!(sink.role, Role::Primary | Role::Replica)
-                        })
-                        && scope.unsealed.is_empty()
-                });
-            let regions = scope_of(&status, &warm()).map_or(0, |scope| scope.regions.len());
-            match level && regions == 3 {
-                true => Ok(Some(status)),
-                false => Err(sight(&status)),
-            }
+            if is_level(&status) { Ok(Some(status)) } else { Err(sight(&status)) }
         })
         .await
     }
@@ -488,7 +513,7 @@ impl Story<'_> {
 }
 
 /// What was seen when something did not come: enough to tell why.
-fn sight(status: &Status) -> String {
+pub fn sight(status: &Status) -> String {
     let scopes: Vec<String> = status
         .scopes
         .iter()
