@@ -1,6 +1,6 @@
 //! `cryptorun demo` and `cryptorun lab …`: what a person types, and how the answers look.
 
-use crate::demo::{self, BASE_PORT, DemoOptions, RegionLinks};
+use crate::demo::{self, BASE_PORT, DemoOptions, REQUESTS_PER_SECOND, RegionLinks};
 use crate::http::CallError;
 use crate::protocol::{
     Direction, KillSignal, LabAnswer, LabRequest, LabStatus, LinkAct, VenueChannel, VenueFault,
@@ -198,6 +198,7 @@ impl DemoArgs {
             frames: self.frames,
             base_port: self.base_port,
             program,
+            requests_per_second: REQUESTS_PER_SECOND,
         };
         let shutdown = match Shutdown::on_signals() {
             Ok(shutdown) => shutdown,

@@ -36,6 +36,13 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionLinks(pub [Duration; 3]);
 
+impl RegionLinks {
+    /// No link at all: everybody reaches everybody directly.
+    fn is_none(&self) -> bool {
+        self.0.iter().all(Duration::is_zero)
+    }
+}
+
 impl std::str::FromStr for RegionLinks {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -58,7 +65,7 @@ pub struct DemoOptions {
     pub setup_only: bool,
     /// The folder.
     pub data: PathBuf,
-    /// Round trips; by default 70/130/140 ms, or 5/9/10 with `fast`.
+    /// Round trips; by default 70/130/140 ms, or 5/9/10 with `fast`. All zero: no relays between.
     pub rtt: Option<RegionLinks>,
     /// Print JSON instead of lines.
     pub json: bool,
@@ -70,7 +77,12 @@ pub struct DemoOptions {
     pub base_port: u16,
     /// The program to run: this one.
     pub program: PathBuf,
+    /// Requests a second that a node takes from one identity.
+    pub requests_per_second: u32,
 }
+
+/// What the demo's own identities never reach.
+pub const REQUESTS_PER_SECOND: u32 = 2000;
 
 impl DemoOptions {
     /// The lease and election profile.
@@ -161,8 +173,9 @@ impl Lab {
     /// Makes the folder, the certificates and the links; starts nothing yet.
     pub async fn prepare(options: &DemoOptions) -> Result<Self, DemoError> {
         options.check()?;
-        let folder = empty_folder(&options.data)?;
+        // Ports first: a demo that is still held has them, and its folder stays as it is.
         let mut ports = PortBlock::take(options.base_port, PORTS)?;
+        let folder = empty_folder(&options.data)?;
         let mut next = || ports.next_address().map_err(DemoError::from);
         let control = next()?;
         let venue = VenuePorts { websocket: next()?, rest: next()?, control: next()? };
@@ -181,7 +194,7 @@ impl Lab {
         }
         let mut routes = Vec::new();
         for from in &sites {
-            for to in sites.iter().filter(|to| to.name != from.name) {
+            for to in sites.iter().filter(|to| to.name != from.name && !options.links().is_none()) {
                 for (purpose, target) in [
                     ("api", to.node_api),
                     ("raft", to.node_raft),
@@ -321,7 +334,7 @@ impl Lab {
         let tls = self.identity(&site.node_process());
         format!(
             "node: {}\nregion: {}\nprofile: {profile}\ndata: {}\n{}listen:\n  api: {}\n  raft: {}\n  health: {}\n\
-             peers:\n{peers}log:\n  level: info\n  format: text\nlimits:\n  requests_per_second: 2000\n",
+             peers:\n{peers}log:\n  level: info\n  format: text\nlimits:\n  requests_per_second: {}\n",
             site.node,
             site.name,
             self.folder.join(site.node_process()).display(),
@@ -329,6 +342,7 @@ impl Lab {
             site.node_api,
             site.node_raft,
             site.node_health,
+            options.requests_per_second,
         )
     }
 

@@ -15,7 +15,9 @@ pub mod proof;
 pub mod report;
 pub mod stages;
 
-pub use layout::{BASE_PORT, DemoOptions, REGIONS, RegionLinks};
+pub use layout::{
+    BASE_PORT, CLUSTER, DemoOptions, Lab, REGIONS, REQUESTS_PER_SECOND, RegionLinks, Site,
+};
 
 use crate::ports::PortError;
 use crate::supervisor::SupervisorError;

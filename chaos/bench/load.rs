@@ -1,0 +1,202 @@
+//! The generator: closed loops over HTTP/1.1 keep-alive, one connection a client, the same code for
+//! both systems.
+//!
+//! It has a thread and a runtime of its own, so that relays and supervisors do not wait for it. Each
+//! client asks, waits for the whole answer, and asks again; an answer other than 200 ends the run.
+
+use crate::BenchError;
+use crate::machine::cpu_us;
+use bytes::Bytes;
+use cryptorun_platform::clock::{BootTime, Clock, SystemClock};
+use cryptorun_platform::tls::ClientTls;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Connections settle and caches fill before anything counts.
+const WARM: Duration = Duration::from_millis(700);
+const DIAL_WITHIN: Duration = Duration::from_secs(10);
+
+/// How a client reaches its server.
+#[derive(Clone)]
+pub enum Reach {
+    Plain(SocketAddr),
+    Mutual(SocketAddr, Arc<ClientTls>),
+}
+
+/// Builds the nth request of a client.
+pub type Ask = Box<dyn FnMut(u64) -> Asked + Send>;
+
+/// One request.
+pub struct Asked {
+    pub method: Method,
+    pub path: String,
+    pub body: Bytes,
+}
+
+/// One closed loop.
+pub struct Client {
+    pub reach: Reach,
+    /// Sent once before the loop, if there is something to be said first.
+    pub first: Option<Asked>,
+    pub ask: Ask,
+}
+
+/// What one run measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    pub p50: Duration,
+    pub p99: Duration,
+    pub per_second: f64,
+    /// CPU of the servers for each answer.
+    pub cpu_us: f64,
+}
+
+/// Runs the loops for `lasting` and says what came of it. `pids`: the servers.
+///
+/// # Errors
+/// A connection that could not be made, an answer that is not 200.
+pub async fn run(
+    clients: Vec<Client>,
+    lasting: Duration,
+    pids: Vec<i32>,
+) -> Result<Measured, BenchError> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let measured = match runtime {
+            Ok(runtime) => runtime.block_on(measure(clients, lasting, &pids)),
+            Err(error) => Err(BenchError::cannot("the generator has no runtime", error)),
+        };
+        drop(tell.send(measured));
+    };
+    std::thread::Builder::new()
+        .name("generator".into())
+        .spawn(work)
+        .map_err(|error| BenchError::cannot("the generator has no thread", error))?;
+    told.await.map_err(|_| BenchError::Cannot("the generator ended without a word".into()))?
+}
+
+async fn measure(
+    clients: Vec<Client>,
+    lasting: Duration,
+    pids: &[i32],
+) -> Result<Measured, BenchError> {
+    let mut ready = Vec::with_capacity(clients.len());
+    for client in clients {
+        ready.push(Loop::prepare(client).await?);
+    }
+    let start = SystemClock.boot() + WARM;
+    let end = start + lasting;
+    let mut loops = JoinSet::new();
+    for one in ready {
+        loops.spawn(one.go(start, end));
+    }
+    tokio::time::sleep(start - SystemClock.boot()).await;
+    let before = cpu_us(pids);
+    tokio::time::sleep(end - SystemClock.boot()).await;
+    let spent = cpu_us(pids).saturating_sub(before);
+    let mut took = Vec::new();
+    while let Some(ended) = loops.join_next().await {
+        let one = ended.map_err(|error| BenchError::cannot("a client broke off", error))?;
+        took.append(&mut one?);
+    }
+    took.sort_unstable();
+    let at = |share: f64| {
+        let place = (took.len() as f64 * share) as usize;
+        took.get(place.min(took.len().saturating_sub(1))).copied().unwrap_or_default()
+    };
+    Ok(Measured {
+        p50: at(0.5),
+        p99: at(0.99),
+        per_second: took.len() as f64 / lasting.as_secs_f64(),
+        cpu_us: spent as f64 / took.len().max(1) as f64,
+    })
+}
+
+struct Loop {
+    sender: SendRequest<Full<Bytes>>,
+    ask: Ask,
+}
+
+impl Loop {
+    async fn prepare(client: Client) -> Result<Self, BenchError> {
+        let mut sender = connect(&client.reach).await?;
+        if let Some(first) = client.first {
+            send(&mut sender, first).await?;
+        }
+        Ok(Self { sender, ask: client.ask })
+    }
+
+    /// Latencies of what was asked from `start` on and before `end`.
+    async fn go(mut self, start: BootTime, end: BootTime) -> Result<Vec<Duration>, BenchError> {
+        let mut took = Vec::new();
+        for n in 0.. {
+            let asked = SystemClock.boot();
+            if asked >= end {
+                break;
+            }
+            send(&mut self.sender, (self.ask)(n)).await?;
+            if asked >= start {
+                took.push(SystemClock.boot() - asked);
+            }
+        }
+        Ok(took)
+    }
+}
+
+async fn connect(reach: &Reach) -> Result<SendRequest<Full<Bytes>>, BenchError> {
+    match reach {
+        Reach::Plain(addr) => {
+            let tcp = TcpStream::connect(addr)
+                .await
+                .map_err(|error| BenchError::answer(addr.to_string(), error))?;
+            tcp.set_nodelay(true).map_err(|error| BenchError::answer(addr.to_string(), error))?;
+            shake(addr, tcp).await
+        }
+        Reach::Mutual(addr, tls) => {
+            let io = tls
+                .dial(&addr.to_string(), DIAL_WITHIN)
+                .await
+                .map_err(|error| BenchError::answer(addr.to_string(), error))?;
+            shake(addr, io).await
+        }
+    }
+}
+
+async fn shake<I>(addr: &SocketAddr, io: I) -> Result<SendRequest<Full<Bytes>>, BenchError>
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(io))
+        .await
+        .map_err(|error| BenchError::answer(addr.to_string(), error))?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// Asks and reads the whole answer.
+async fn send(sender: &mut SendRequest<Full<Bytes>>, asked: Asked) -> Result<Bytes, BenchError> {
+    let what = asked.path.clone();
+    let wrong = |why: &dyn std::fmt::Display| BenchError::answer(what.clone(), why);
+    let request = Request::builder()
+        .method(asked.method)
+        .uri(asked.path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(asked.body))
+        .map_err(|error| wrong(&error))?;
+    let answer = sender.send_request(request).await.map_err(|error| wrong(&error))?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(|error| wrong(&error))?.to_bytes();
+    match status {
+        StatusCode::OK => Ok(body),
+        other => Err(wrong(&format!("{other}: {}", String::from_utf8_lossy(&body)))),
+    }
+}

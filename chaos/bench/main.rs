@@ -1,0 +1,71 @@
+//! Measures the product beside the system an operator would otherwise take, on one machine, in one
+//! interleaved run. What is reported is ratios: absolute figures move with the machine and its load,
+//! ratios hardly do (`docs/performance.md`).
+
+mod control;
+mod etcd;
+mod load;
+mod machine;
+mod ours;
+mod report;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measures cryptorun beside its peers")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Committed writes and linearizable reads beside etcd, and commits over wide links.
+    Control(control::Options),
+}
+
+/// Why a figure could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error("{0}")]
+    Cannot(String),
+    #[error("the three nodes cannot be run")]
+    Lab(#[from] cryptorun_lab::demo::DemoError),
+    #[error("{what} does not answer as it must: {why}")]
+    Answer { what: String, why: String },
+}
+
+impl BenchError {
+    fn cannot(what: &str, why: impl std::fmt::Display) -> Self {
+        Self::Cannot(format!("{what}: {why}"))
+    }
+
+    fn answer(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Answer { what: what.into(), why: why.to_string() }
+    }
+}
+
+fn main() -> ExitCode {
+    let Verb::Control(options) = Arguments::parse().verb;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return ExitCode::from(8);
+        }
+    };
+    match runtime.block_on(control::run(options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = std::error::Error::source(&error);
+            while let Some(inner) = cause {
+                eprintln!("  {inner}");
+                cause = inner.source();
+            }
+            ExitCode::from(8)
+        }
+    }
+}
