@@ -201,7 +201,7 @@ impl Admin {
     }
 
     async fn found(&self, lab: &Lab) -> Result<(), BenchError> {
-        let config = read_cluster(&lab.folder.join("cluster.yaml"), None)
+        let config = read_cluster(&lab.folder.join("cluster.yaml"))
             .map_err(|e| BenchError::cannot("cluster.yaml", e))?;
         let request = InitRequest { expect: 3, config };
         loop {

@@ -143,6 +143,7 @@ impl World {
             json: true,
             live: false,
             frames: None,
+            requests_per_second: cryptorun_lab::demo::REQUESTS_PER_SECOND,
             base_port: arguments.base_port,
             program,
         };
