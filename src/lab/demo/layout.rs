@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The regions, in the order of their node ids.
@@ -159,6 +161,8 @@ pub struct Lab {
     /// Processes that are there, by the order they are started in.
     plan: Vec<ChildSettings>,
     stop: CancellationToken,
+    /// The links' task; its ports are free again when it has ended.
+    carried: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Addresses of the venue simulator.
@@ -214,7 +218,8 @@ impl Lab {
         let certificates = certify(&folder, &sites)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stop = CancellationToken::new();
-        let links = carry(options, routes.clone(), clock.clone(), stop.clone()).await?;
+        let (links, carried) =
+            carry(options, routes.clone(), clock.clone(), stop.clone()).await?;
         let supervisor = Supervisor::new(SupervisorSettings {
             logs: folder.join("logs"),
             log_bytes_max: LOG_BYTES_MAX,
@@ -231,6 +236,7 @@ impl Lab {
             venue_control: (!options.live).then_some(venue.control),
             plan: Vec::new(),
             stop,
+            carried: Mutex::new(Some(carried)),
             folder,
         };
         lab.write_files(options, venue)?;
@@ -260,6 +266,9 @@ impl Lab {
     pub async fn stop(&self) {
         self.supervisor.shutdown().await;
         self.stop.cancel();
+        if let Some(carried) = self.carried.lock().await.take() {
+            let _ = carried.await;
+        }
     }
 
     /// Where `from` reaches a service of `to`: over the link, or at home directly.
@@ -520,7 +529,7 @@ async fn carry(
     routes: Vec<RouteSettings>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
-) -> Result<Links, DemoError> {
+) -> Result<(Links, JoinHandle<()>), DemoError> {
     let [east_west, east_eu, west_eu] = options.links().0;
     let pairs = [
         (REGIONS[0], REGIONS[1], east_west),
@@ -537,12 +546,12 @@ async fn carry(
     })
     .await?;
     let links = wan.links();
-    tokio::spawn(async move {
+    let carried = tokio::spawn(async move {
         if let Err(error) = wan.run(stop).await {
             tracing::error!(%error, "the links between regions stopped");
         }
     });
-    Ok(links)
+    Ok((links, carried))
 }
 
 /// Name → folder of every certificate, for `demo.json`.
