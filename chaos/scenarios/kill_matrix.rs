@@ -5,6 +5,7 @@ use crate::Arguments;
 use crate::judge;
 use crate::verdict::Verdicts;
 use crate::world::{Before, LEVEL_WITHIN, Trouble, Wish, World, since, warm_eu};
+use cryptorun_core::plan::Step;
 use cryptorun_core::promotion::{Outcome, PromotionId, State};
 use cryptorun_core::time::Millis;
 use cryptorun_core::wire::PromotionStatus;
@@ -22,18 +23,26 @@ const END_WITHIN: Millis = Millis::secs(90);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
     Before,
-    During,
+    /// As soon as this step, or a later one, is seen.
+    During(Step),
     After,
 }
 
 impl When {
-    const EACH: [Self; 3] = [Self::Before, Self::During, Self::After];
+    /// A switchover drains, reserves and seals, and is past its point of no return after that.
+    const EACH: [Self; 5] = [
+        Self::Before,
+        Self::During(Step::Preflight),
+        Self::During(Step::Drain),
+        Self::During(Step::Seal),
+        Self::After,
+    ];
 
-    fn word(self) -> &'static str {
+    fn word(self) -> String {
         match self {
-            Self::Before => "before",
-            Self::During => "during",
-            Self::After => "after",
+            Self::Before => "before".to_owned(),
+            Self::During(step) => format!("during {step}"),
+            Self::After => "after".to_owned(),
         }
     }
 }
@@ -78,11 +87,11 @@ async fn case(
             let done = ended.promotion.state == State::Ended(Outcome::Done);
             verdicts.check("a switchover goes afterwards", done, told(&ended));
         }
-        When::During => {
+        When::During(step) => {
             let id = world.ask_switchover(TO).await?;
             let before = world.before().await?;
             let strike = async {
-                let at = running(world, id).await?;
+                let at = running(world, id, step).await?;
                 kill(world, victim)?;
                 Ok::<_, Trouble>(at)
             };
@@ -128,17 +137,18 @@ async fn agree(world: &World, id: PromotionId) -> Result<(), Trouble> {
     Err(Trouble::new(format!("{id} still waits after five approvals")))
 }
 
-/// Waits until its steps run; the step seen.
-async fn running(world: &World, id: PromotionId) -> Result<String, Trouble> {
+/// Waits until this step runs, or a later one; the step seen.
+async fn running(world: &World, id: PromotionId, from: Step) -> Result<String, Trouble> {
     let begun = crate::world::now();
     loop {
         let seen = world.ana().promotions().await.unwrap_or_default();
         let found = seen.into_iter().find(|p| p.promotion.id == id);
         match found.map(|p| p.promotion) {
-            Some(promotion) if promotion.state == State::Running => {
-                let step = promotion.current().map(|record| format!("{:?}", record.step));
-                return Ok(step.unwrap_or_else(|| "its end".to_owned()));
-            }
+            Some(promotion) if promotion.state == State::Running => match promotion.current() {
+                Some(record) if record.step < from => {}
+                Some(record) => return Ok(record.step.to_string()),
+                None => return Ok("its end".to_owned()),
+            },
             Some(promotion) if !promotion.is_open() => return Ok("its end".to_owned()),
             _ => {}
         }

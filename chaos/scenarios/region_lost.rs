@@ -184,6 +184,9 @@ async fn explain_all_the_while(world: &World, lost: BootTime, over: &Cell<bool>)
             continue; // Two people agreed: the verb has been used.
         }
         let at = since(lost);
+        if at < world.options.detection() {
+            continue; // Until its lease runs out the lost holder may still be switched over from.
+        }
         let mut why = Vec::new();
         let mut named = None;
         for to in &REGIONS[1..] {
@@ -205,7 +208,7 @@ async fn explain_all_the_while(world: &World, lost: BootTime, over: &Cell<bool>)
                 found.gaps.push(format!("at {at} {}", why.join(", ")));
             }
             (None, Some(_)) => {}
-            (None, None) => found.looks += u32::from(at > world.options.detection()),
+            (None, None) => found.looks += 1,
         }
     }
 }
