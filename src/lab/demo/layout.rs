@@ -218,8 +218,7 @@ impl Lab {
         let certificates = certify(&folder, &sites)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stop = CancellationToken::new();
-        let (links, carried) =
-            carry(options, routes.clone(), clock.clone(), stop.clone()).await?;
+        let (links, carried) = carry(options, routes.clone(), clock.clone(), stop.clone()).await?;
         let supervisor = Supervisor::new(SupervisorSettings {
             logs: folder.join("logs"),
             log_bytes_max: LOG_BYTES_MAX,
