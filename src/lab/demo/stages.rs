@@ -424,10 +424,14 @@ impl Story<'_> {
         let diagnosis = self
             .until(STAGE, "the diagnosis link_cut", Millis::secs(30), async |ana| {
                 let status = ana.status().await?;
-                let found = status
-                    .diagnoses
-                    .iter()
-                    .find(|d| matches!(d.class, Class::LinkCut { .. } | Class::OneWayLink { .. }));
+                // The two ends report at different moments: until both have, it looks one-way.
+                let found = status.diagnoses.iter().find(|diagnosis| match &diagnosis.class {
+                    Class::LinkCut { a: one, b: other, .. } => {
+                        let ends = [one.as_str(), other.as_str()];
+                        ends.contains(&a) && ends.contains(&b)
+                    }
+                    _ => false,
+                });
                 match found {
                     Some(diagnosis) => Ok(Some(diagnosis.class.to_string())),
                     None => Err(sight(&status)),
