@@ -1,5 +1,6 @@
 //! `cryptorun pki`: an authority and certificates for trials, and a check of real ones.
 
+use crate::roles::{CANNOT_START, fail};
 use clap::{Args, Subcommand};
 use cryptorun_platform::identity::SpiffeId;
 use cryptorun_platform::pki::{Authority, PkiError, Validity};
@@ -56,15 +57,7 @@ pub fn run(args: &PkiArgs) -> ExitCode {
     };
     match made {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            let mut cause = std::error::Error::source(&error);
-            while let Some(inner) = cause {
-                eprintln!("  {inner}");
-                cause = inner.source();
-            }
-            ExitCode::from(8)
-        }
+        Err(error) => fail(&error, CANNOT_START),
     }
 }
 

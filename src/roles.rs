@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// Arguments or configuration that make no sense.
 const USAGE: u8 = 2;
 /// Something on this machine prevents the start.
-const CANNOT_START: u8 = 8;
+pub const CANNOT_START: u8 = 8;
 
 /// What a long-running role needs.
 #[derive(Clone, Debug, Args)]
@@ -26,7 +26,7 @@ pub struct RoleArgs {
 }
 
 /// Says what went wrong, cause by cause.
-fn fail(error: &(dyn std::error::Error + 'static), code: u8) -> ExitCode {
+pub fn fail(error: &(dyn std::error::Error + 'static), code: u8) -> ExitCode {
     eprintln!("error: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
