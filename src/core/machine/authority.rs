@@ -35,7 +35,7 @@ impl Machine {
         self.member(scope, &region)?;
         self.no_foreign_token(scope)?;
         let (required, unsealed) = match reserve.promotion {
-            Some(id) => self.may_reserve_for(turn, scope, id, &region)?,
+            Some(id) => self.may_reserve_for(scope, id, &region)?,
             None => self.may_regrant(turn, scope, session)?,
         };
         let token = Token { incarnation: self.incarnation(), epoch: scope.highest.epoch + 1 };
@@ -73,7 +73,6 @@ impl Machine {
     /// The sinks a promotion must seal: those in regions with a fresh report; and the rest.
     fn may_reserve_for(
         &self,
-        turn: &Turn,
         scope: &Scope,
         id: PromotionId,
         region: &RegionName,
@@ -83,7 +82,7 @@ impl Machine {
         {
             return Err(Refusal::NotAtStep { promotion: id, step: Step::Reserve.to_string() });
         }
-        self.still_bound(turn, promotion)?;
+        self.still_bound(promotion)?;
         let (required, unsealed): (Vec<_>, Vec<_>) = scope
             .policy
             .members
@@ -147,7 +146,7 @@ impl Machine {
             if !promotion.is_at(Step::Grant) {
                 return Err(Refusal::NotAtStep { promotion: id, step: Step::Grant.to_string() });
             }
-            self.still_bound(turn, promotion)?;
+            self.still_bound(promotion)?;
         }
         let start = self.start_of(scope, &reservation)?;
         self.enthrone(turn, &grant.scope, reservation, start);
@@ -171,7 +170,7 @@ impl Machine {
                 step: Step::Grant.to_string(),
             });
         }
-        self.still_bound(turn, &promotion)?;
+        self.still_bound(&promotion)?;
         let Some(reservation) = scope.reservation.clone() else {
             return Err(wrong_phase(scope, "a reserved token"));
         };

@@ -154,7 +154,7 @@ impl Machine {
         {
             return Err(Refusal::ReasonMissing { what: format!("approving {}", promotion.id) });
         }
-        if let Err(refusal) = self.still_bound(turn, &promotion) {
+        if let Err(refusal) = self.still_bound(&promotion) {
             if let Refusal::Void { differences, .. } = &refusal {
                 let differences = differences.clone();
                 let outcome = promotion::Outcome::Void { differences };
@@ -518,7 +518,7 @@ impl Machine {
 
     /// Whether what people agreed to still stands. A changed fact voids; a hard predicate that does
     /// not hold at the moment refuses, and the promotion goes on waiting.
-    pub(super) fn still_bound(&self, _turn: &Turn, promotion: &Promotion) -> Result<(), Refusal> {
+    pub(super) fn still_bound(&self, promotion: &Promotion) -> Result<(), Refusal> {
         let decision = decide::decide(self, &Ask::of(promotion))?;
         let now = self.bound(&decision);
         let mut facts = promotion.bound.clone();
