@@ -16,7 +16,7 @@ use crate::codec::log::{LogRecord, decode_record, put_record};
 use crate::error::StartError;
 use crate::types::{LogEntry, LogId, TypeConfig, Vote};
 use async_trait::async_trait;
-use cryptorun_platform::disk::Disk;
+use cryptorun_platform::disk::{Disk, SyncMode};
 use cryptorun_platform::segments::{Batch, Driver, Log, Owner, Record, Settings};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -86,6 +86,8 @@ impl LogStore {
     ) -> Result<Self, StartError> {
         let memory = Arc::new(Mutex::new(Memory::default()));
         let mut settings = Settings::new(owner);
+        // A commit waits for one sync after the other: past the page cache each is shorter.
+        settings.sync = SyncMode::Direct;
         if let Some(bytes) = segment_bytes {
             settings.segment_bytes = bytes;
         }

@@ -328,6 +328,7 @@ impl Node {
         }
         self.0.stop_tasks();
         drop(self.0.raft.shutdown().await);
+        self.0.machine.inner().save_state().await;
         for log in [self.0.log.segments(), self.0.machine.inner().audit().segments()] {
             if let Err(error) = log.close().await {
                 tracing::warn!(%error, "a log did not close; the next start recovers it");

@@ -1,15 +1,16 @@
 //! The applied machine: entries in; answers, effects, stored records, audit bodies and snapshots out.
 //!
 //! What always holds:
-//!  1. exactly the records that the core says changed are stored, one batch an apply, together with
-//!     the last applied id and the membership;
+//!  1. exactly the records that the core says changed are stored, in batches that end where an
+//!     apply did, together with the last applied id and the membership;
 //!  2. the state hash covers index, keys and bytes of every change since the beginning, so two nodes
 //!     that differ anywhere differ at that index;
 //!  3. effects leave only while this node leads, and only those of its own leadership;
 //!  4. a snapshot is on the medium before openraft hears of it.
 //!
-//! Reads are answered from memory. A state store that fails is left behind with a warning; it is
-//! rebuilt at the next start.
+//! Reads are answered from memory. The state store follows a second behind ([`SAVE_EVERY`]): the log
+//! is what is durable, and a record that changed ten thousand times meanwhile is written once. A
+//! store that fails is left behind with a warning; it is rebuilt at the next start.
 
 use crate::audit_log::AuditLog;
 use crate::codec::snapshot::{Standing, decode, encode, standing};
@@ -19,7 +20,7 @@ use crate::leadership::Anchor;
 use crate::log_store::{LogStore, PurgeGate};
 use crate::probe::{Probe, Seen};
 use crate::snapshot::{Found, Snapshots};
-use crate::state_store::{self, Changes, StateStore};
+use crate::state_store::{self, Changes, Records, StateStore, StoreError};
 use crate::types::{
     Answered, EntryPayload, LogEntry, LogId, SnapshotData, SnapshotMeta, SnapshotOf,
     StoredMembership, TypeConfig,
@@ -36,12 +37,16 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 use tokio::sync::{Notify, broadcast, watch};
 
 /// Effects that may wait for the controller. One that falls behind by more is told so and looks at
 /// the machine instead: effects only say where to look.
 pub const EFFECTS_MAX: usize = 1024;
+
+/// How far the state store may lag: what a crash loses of it is applied again from the log.
+pub const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// An effect and the index of the entry it follows from.
 pub type EffectAt = (u64, Effect);
@@ -54,7 +59,8 @@ pub(crate) struct Inner {
     id: u64,
     clock: Arc<dyn Clock>,
     held: RwLock<Held>,
-    store: Arc<dyn StateStore>,
+    /// One writer at a time, so that what the store is given last is newest.
+    store: Mutex<Arc<dyn StateStore>>,
     store_failed: AtomicBool,
     snapshots: Snapshots,
     audit: AuditLog,
@@ -75,6 +81,8 @@ pub(crate) struct Inner {
 struct Held {
     machine: Machine,
     standing: Standing,
+    /// What the state store does not have yet, each record as it last was.
+    unsaved: Records,
 }
 
 /// Where blocking file work runs.
@@ -116,7 +124,7 @@ impl StateMachine {
         let Parts { id, clock, store, snapshots, audit, blocking, probe } = parts;
         let found = snapshots.newest()?;
         let current = found.map(|Found { standing, machine, bytes }| {
-            ((standing.meta.clone(), bytes), Held { machine, standing })
+            ((standing.meta.clone(), bytes), Held { machine, standing, unsaved: Records::new() })
         });
         let (current, held) = current.unzip();
         let last = held.as_ref().and_then(|held| held.standing.meta.last_log_id);
@@ -124,7 +132,7 @@ impl StateMachine {
             id,
             clock,
             held: RwLock::new(held.unwrap_or_default()),
-            store,
+            store: Mutex::new(store),
             store_failed: AtomicBool::new(false),
             snapshots,
             audit,
@@ -146,7 +154,7 @@ impl StateMachine {
         let inner = &*self.0;
         let snapshot = self.last_applied();
         let (log_last, purged) = log.ends();
-        let stored = state_store::load(inner.store.as_ref()).unwrap_or_else(|error| {
+        let stored = state_store::load(inner.store().as_ref()).unwrap_or_else(|error| {
             tracing::warn!(%error, "state store is rebuilt");
             None
         });
@@ -159,12 +167,9 @@ impl StateMachine {
         match usable {
             Some((standing, machine)) => {
                 inner.applied.send_replace(standing.meta.last_log_id);
-                *inner.write() = Held { machine, standing };
+                *inner.write() = Held { machine, standing, unsaved: Records::new() };
             }
-            None => {
-                let held = inner.read();
-                inner.keep_store(state_store::whole(&held.machine, &held.standing), true);
-            }
+            None => inner.reset_store(),
         }
         let last = self.last_applied();
         match purged {
@@ -235,10 +240,14 @@ impl Inner {
         self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply(&self, entry: &LogEntry, changes: &mut Changes) -> Result<Option<Answer>, CodecError> {
+    fn store(&self) -> MutexGuard<'_, Arc<dyn StateStore>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, entry: &LogEntry) -> Result<Option<Answer>, CodecError> {
         let log_id = entry.log_id;
         let mut held = self.write();
-        let Held { machine, standing } = &mut *held;
+        let Held { machine, standing, unsaved } = &mut *held;
         standing.meta.last_log_id = Some(log_id);
         let mut answer = None;
         let mut hasher = blake3::Hasher::new();
@@ -252,7 +261,7 @@ impl Inner {
             EntryPayload::Normal(payload) => {
                 let applied = machine.apply(log_id.index, payload.entry());
                 for key in &applied.changed {
-                    self.change(machine, key, changes, &mut hasher)?;
+                    self.change(machine, key, unsaved, &mut hasher)?;
                 }
                 if self.leading.load(Ordering::Acquire) && self.leads(entry) {
                     for effect in applied.effects {
@@ -287,7 +296,7 @@ impl Inner {
         &self,
         machine: &Machine,
         key: &RecordKey,
-        changes: &mut Changes,
+        unsaved: &mut Records,
         hasher: &mut blake3::Hasher,
     ) -> Result<(), CodecError> {
         let name = record::key(key)?;
@@ -301,19 +310,49 @@ impl Inner {
         if let Some(bytes) = &content {
             hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
         }
-        changes.records.insert(name, content);
+        unsaved.insert(name, content);
         Ok(())
     }
 
-    fn keep_store(&self, changes: Result<Changes, CodecError>, whole: bool) {
-        if !whole && self.store_failed.load(Ordering::Relaxed) {
+    /// Brings the state store up to the machine.
+    pub async fn save_state(self: &Arc<Self>) {
+        let inner = self.clone();
+        let saved = self.blocking.run(move || {
+            inner.write_store();
+            Ok(())
+        });
+        if let Err(error) = saved.await {
+            tracing::warn!(%error, "state store was not written");
+        }
+    }
+
+    fn write_store(&self) {
+        let store = self.store();
+        let (records, at) = {
+            let mut held = self.write();
+            (std::mem::take(&mut held.unsaved), standing(&held.standing))
+        };
+        if records.is_empty() || self.store_failed.load(Ordering::Relaxed) {
             return;
         }
-        let kept = changes.map_err(state_store::StoreError::from).and_then(|changes| {
-            if whole { self.store.reset(changes) } else { self.store.write(changes) }
-        });
-        self.store_failed.store(kept.is_err(), Ordering::Relaxed);
-        if let Err(error) = kept {
+        let changes = at.map(|standing| Changes { records, standing });
+        self.stored(changes.map_err(StoreError::from).and_then(|changes| store.write(changes)));
+    }
+
+    /// Puts the whole machine in the state store, whatever was there.
+    fn reset_store(&self) {
+        let store = self.store();
+        let whole = {
+            let mut held = self.write();
+            held.unsaved.clear();
+            state_store::whole(&held.machine, &held.standing)
+        };
+        self.stored(whole.map_err(StoreError::from).and_then(|whole| store.reset(whole)));
+    }
+
+    fn stored(&self, result: Result<(), StoreError>) {
+        self.store_failed.store(result.is_err(), Ordering::Relaxed);
+        if let Err(error) = result {
             tracing::warn!(%error, "state store fails; it is rebuilt at the next start");
         }
     }
@@ -342,15 +381,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut changes = Changes::default();
         while let Some((entry, responder)) = entries.try_next().await? {
-            let answer = self.0.apply(&entry, &mut changes).map_err(io::Error::other)?;
+            let answer = self.0.apply(&entry).map_err(io::Error::other)?;
             if let Some(responder) = responder {
                 responder.send(Answered(answer));
             }
         }
-        let at = standing(&self.0.read().standing);
-        self.0.keep_store(at.map(|standing| Changes { standing, ..changes }), false);
         Ok(())
     }
 
@@ -370,9 +406,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let inner = self.0.clone();
         inner.save(meta.clone(), bytes).await?;
         let (last, hash) = (meta.last_log_id, standing.hash);
-        inner.keep_store(state_store::whole(&machine, &standing), true);
         inner.audit.put(machine.audit().values().cloned());
-        *inner.write() = Held { machine, standing };
+        *inner.write() = Held { machine, standing, unsaved: Records::new() };
+        inner.reset_store();
         if let Some(probe) = &inner.probe {
             probe.installed(last.map_or(0, |id| id.index), hash);
         }

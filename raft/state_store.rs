@@ -3,7 +3,7 @@
 //! What always holds: this is never the only copy. Snapshot and log can rebuild it, so it may lose
 //! its newest writes, and whatever is odd about it is answered by throwing it away.
 //!
-//! One batch carries an apply's records together with where the machine then stands: after a
+//! One batch carries the records of some applies together with where the machine then stands: after a
 //! crash the store shows some earlier standing, whole.
 
 use crate::codec::CodecError;
@@ -34,10 +34,13 @@ pub enum StoreError {
     },
 }
 
-/// Records to write and to remove, by key, in one step.
+/// Encoded records by encoded key; none is one to remove.
+pub(crate) type Records = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Records to write and to remove, in one step.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    pub(crate) records: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) records: Records,
     pub(crate) standing: Vec<u8>,
 }
 
@@ -214,11 +217,13 @@ impl StateStore for SledStore {
     }
 
     fn reset(&self, content: Changes) -> Result<(), StoreError> {
-        // Dropped first: two handles on one directory fight over its lock.
-        drop(self.slot().take());
-        self.move_aside()?;
-        let db = guarded(|| open_sled(&self.dir))?;
-        *self.slot() = Some(db);
+        if !self.with(|db| Ok(db.is_empty())).unwrap_or(false) {
+            // Dropped first: two handles on one directory fight over its lock.
+            drop(self.slot().take());
+            self.move_aside()?;
+            let db = guarded(|| open_sled(&self.dir))?;
+            *self.slot() = Some(db);
+        }
         self.write(content)
     }
 }
@@ -259,10 +264,22 @@ mod tests {
         store.reset(whole(&Machine::default(), &at(1)).expect("encodes")).expect("resets");
         drop(store);
         std::fs::write(dir.join("db"), vec![0xAB; 70_000]).expect("writes");
-        std::fs::write(dir.join("conf"), b"nonsense").expect("writes");
+        std::fs::write(dir.join("conf"), b"not what any sled would have written").expect("writes");
         let store = SledStore::open(&dir).expect("opens afresh");
         assert!(load(&store).expect("reads").is_none());
         assert!(root.path().join("state.bad").exists());
+    }
+
+    #[test]
+    fn nothing_is_set_aside_where_nothing_was() {
+        let root = tempfile::tempdir().expect("a directory");
+        let store = SledStore::open(&root.path().join("state")).expect("opens");
+        store.reset(whole(&Machine::default(), &at(1)).expect("encodes")).expect("resets");
+        assert!(!root.path().join("state.bad").exists());
+        store.reset(whole(&Machine::default(), &at(2)).expect("encodes")).expect("resets");
+        assert!(root.path().join("state.bad").exists());
+        let (standing, _) = load(&store).expect("reads").expect("is there");
+        assert_eq!(standing, at(2));
     }
 
     #[test]

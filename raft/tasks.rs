@@ -5,6 +5,7 @@ use crate::codec::rpc;
 use crate::leadership::Leadership;
 use crate::network::lane;
 use crate::node::Inner;
+use crate::state_machine::SAVE_EVERY;
 use cryptorun_core::audit::{self, AuditEntry};
 use cryptorun_core::command::Command;
 use cryptorun_core::machine::Machine;
@@ -29,6 +30,7 @@ pub(crate) fn start(node: &Arc<Inner>) {
     spawn("raft tick", Box::pin(tick(node.clone())));
     spawn("raft quorum", Box::pin(watch_quorum(node.clone())));
     spawn("raft audit", Box::pin(fetch_audit(node.clone())));
+    spawn("raft state", Box::pin(save_state(node.clone())));
 }
 
 /// Joins what openraft says about the leader with whether there is an anchor for it.
@@ -97,6 +99,14 @@ fn waits_for_time(machine: &Machine) -> bool {
     !machine.sessions().is_empty()
         || machine.scopes().values().any(|scope| scope.lease.is_some() || scope.pause.is_some())
         || machine.promotions().values().rev().any(|promotion| promotion.is_open())
+}
+
+/// Lets the state store follow the machine.
+async fn save_state(node: Arc<Inner>) {
+    loop {
+        tokio::time::sleep(SAVE_EVERY).await;
+        node.machine.inner().save_state().await;
+    }
 }
 
 /// Notes since when there has been no quorum: the leader by acknowledgements, the others by its
