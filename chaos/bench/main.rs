@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "bench", about = "Measures cryptorun beside its peers")]
+#[command(name = "cryptorun-bench", about = "Measures cryptorun beside its peers")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
