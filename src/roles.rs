@@ -50,7 +50,12 @@ pub fn on_runtime(role: impl Future<Output = u8>) -> ExitCode {
 }
 
 /// Runs a role until it is told to stop.
-fn serve<R, E>(log: &str, json: bool, role: impl FnOnce(Shutdown) -> R) -> ExitCode
+fn serve<R, E>(
+    log: &str,
+    json: bool,
+    code: impl FnOnce(&E) -> u8,
+    role: impl FnOnce(Shutdown) -> R,
+) -> ExitCode
 where
     R: Future<Output = Result<(), E>>,
     E: std::error::Error + 'static,
@@ -65,7 +70,7 @@ where
     };
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().map_err(|error| fail(&error, CANNOT_START))?;
-        role(shutdown).await.map_err(|error| fail(&error, CANNOT_START))
+        role(shutdown).await.map_err(|error| fail(&error, code(&error)))
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,7 +85,9 @@ pub fn node(args: &RoleArgs) -> ExitCode {
         Err(error) => return fail(&error, USAGE),
     };
     let (log, json) = (settings.log.clone(), settings.log_json);
-    serve(&log, json, |shutdown| cryptorun_control::run(settings, shutdown))
+    serve(&log, json, cryptorun_control::StartError::exit_code, |shutdown| {
+        cryptorun_control::run(settings, shutdown)
+    })
 }
 
 /// `cryptorun worker`.
@@ -91,7 +98,9 @@ pub fn worker(args: &RoleArgs) -> ExitCode {
     };
     let (log, json) = (settings.log.clone(), settings.log_json);
     let platform = Platform::real(settings.data.clone());
-    serve(&log, json, |shutdown| cryptorun_worker::run(settings, platform, shutdown))
+    serve(&log, json, cryptorun_worker::StartError::exit_code, |shutdown| {
+        cryptorun_worker::run(settings, platform, shutdown)
+    })
 }
 
 /// Readers of the files that an operator writes.

@@ -149,7 +149,7 @@ pub async fn run(settings: NodeSettings, shutdown: Shutdown) -> Result<(), Start
 }
 
 impl StartError {
-    /// What a script may branch on (DESIGN §14).
+    /// What a script may branch on (`docs/cli.md`).
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Identity { .. } => 2,

@@ -2,8 +2,8 @@
 //!
 //! One renewal covers every lease. `t_send` is read before the first attempt at a renewal and kept
 //! for all its retries, wherever they go; only an answer for the outstanding (cluster, session,
-//! number) counts. When a deadline passes, everything stops at once, the old session is ended and
-//! a new one opened: the old one's leases are then free without waiting for them to run out.
+//! number) counts. When a deadline passes, or the clock turns out not to keep time, everything stops
+//! at once, the old session is ended and a new one opened (as soon as the clock is right): the old one's leases are then free without waiting for them to run out.
 //!
 //! What always holds:
 //!  1. at most one renewal is outstanding;
@@ -70,6 +70,8 @@ struct Session {
 /// Why a session has to be replaced.
 enum Lost {
     RunOut,
+    /// This machine's clock does not keep time: leases counted on it would not stand.
+    Barred(String),
     Refused(String),
 }
 
@@ -118,11 +120,15 @@ impl Keeper {
 
     async fn keep(&self) {
         loop {
+            self.standing.unbarred().await;
             let session = self.open().await;
             tracing::info!(session = %session.key, cluster = %session.cluster, "session opened");
             let lost = self.renew(session.clone()).await;
             match &lost {
                 Lost::RunOut => tracing::warn!(session = %session.key, "a lease ran out"),
+                Lost::Barred(why) => {
+                    tracing::warn!(session = %session.key, why, "the session is given up");
+                }
                 Lost::Refused(why) => {
                     tracing::warn!(session = %session.key, why, "the session is over");
                 }
@@ -130,7 +136,7 @@ impl Keeper {
             self.standing.closed();
             self.set_session(None);
             // Nothing acts under it any more: its leases are free as soon as this arrives.
-            if matches!(lost, Lost::RunOut) {
+            if matches!(lost, Lost::RunOut | Lost::Barred(_)) {
                 let call = delete(format!("/v1/sessions/{}", session.key));
                 let timeout = session.timing.renew_timeout.to_duration();
                 let _: Answer<Box<RawValue>> = self.caller.ask(call, timeout).await;
@@ -193,6 +199,9 @@ impl Keeper {
         let timeout = session.timing.renew_timeout.to_duration();
         let (count, first) = (self.caller.control().endpoints().max(1), self.caller.preferred());
         for attempt in 0.. {
+            if let Some(why) = self.standing.barred() {
+                return Err(Lost::Barred(why));
+            }
             if self.standing.has_run_out() {
                 return Err(Lost::RunOut);
             }

@@ -76,6 +76,16 @@ pub enum StartError {
     Failed { what: &'static str, why: String },
 }
 
+impl StartError {
+    /// What a script may branch on (`docs/cli.md`).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Identity { .. } => 2,
+            _ => 8,
+        }
+    }
+}
+
 fn with_cause(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -104,6 +104,21 @@ impl Standing {
         book.barred = why;
         drop(book);
         self.changed();
+        self.renew_now(); // The keeper ends the session: its leases are free for others at once.
+    }
+
+    /// Why nothing may be held now.
+    pub(crate) fn barred(&self) -> Option<String> {
+        self.book().barred.clone()
+    }
+
+    /// Returns once leases may be held.
+    pub(crate) async fn unbarred(&self) {
+        let mut changes = self.watch_changes();
+        while self.barred().is_some() {
+            // The sender is `self`: it cannot be gone.
+            drop(changes.changed().await);
+        }
     }
 
     /// Whether some lease was held and its deadline has passed.

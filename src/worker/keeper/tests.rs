@@ -246,11 +246,24 @@ async fn a_refused_hand_over_gives_the_lease_back_by_a_later_renewal_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_runs_off_holds_nothing() {
+async fn a_clock_that_runs_off_holds_nothing_and_keeps_no_session() {
     let kept = keep([Act::Grant(0)]).await;
     assert!(kept.left().is_some());
     kept.standing.bar(Some("the boot clock runs off".into()));
     assert_eq!(kept.left(), None);
+    kept.play_out().await;
+    assert_eq!(
+        kept.script.calls("DELETE"),
+        1,
+        "its leases are free for a worker that can tell time"
+    );
+    let opened = kept.script.calls("POST /v1/sessions");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(kept.script.calls("POST /v1/sessions"), opened, "and it asks for no others");
+
+    kept.script.acts.lock().unwrap().push_back(Act::Grant(0));
     kept.standing.bar(None);
     assert_eq!(kept.left(), None, "what was counted on it is gone");
+    kept.play_out().await;
+    assert_eq!(kept.left(), Some(9_400), "granted to a new session");
 }
