@@ -14,7 +14,7 @@ pub use scopes::{
 use crate::caller::Caller;
 use crate::log::ReadInfo;
 use cryptorun_core::command::Extended;
-use cryptorun_core::diagnose::{Class, Diagnosis, diagnose, health};
+use cryptorun_core::diagnose::{Class, Diagnosis, diagnose, gone, health};
 use cryptorun_core::explain::explain;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Role;
@@ -126,16 +126,7 @@ fn todo(machine: &Machine, open: &[&Promotion], caller: &Caller) -> Vec<String> 
 
 /// Its holder is lost for good and nobody has asked: the controller rests, or may not ask here.
 fn is_left(machine: &Machine, scope: &Scope, open: &[&Promotion]) -> bool {
-    let lost = || {
-        diagnose(machine).iter().any(|diagnosis| {
-            diagnosis.confirmed
-                && match &diagnosis.class {
-                    Class::RegionLost { region } => *region == scope.assigned,
-                    Class::HolderLost { scope: lost, .. } => *lost == scope.id,
-                    Class::LinkCut { .. } | Class::OneWayLink { .. } | Class::IsolatedSelf => false,
-                }
-        })
-    };
+    let lost = || gone(machine, scope).is_some_and(|found| found.confirmed);
     !open.iter().any(|promotion| promotion.scope == scope.id) && lost()
 }
 

@@ -3,7 +3,7 @@
 //! The controller, `simulate`, `explain` and `apply` itself call [`decide`]. It answers *act*, *ask*
 //! or *refuse*. A hard predicate that is inconclusive refuses; a soft one is shown.
 
-use crate::diagnose::{self, Class};
+use crate::diagnose;
 use crate::machine::Machine;
 use crate::people::{Actor, OperatorId};
 use crate::plan::Plan;
@@ -434,14 +434,8 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(machine: &'a Machine, scope: &'a Scope, ask: &'a Ask) -> Self {
-        let gone = diagnose::diagnose(machine)
-            .into_iter()
-            .find(|d| match &d.class {
-                Class::RegionLost { region } => *region == scope.assigned,
-                Class::HolderLost { scope: lost, .. } => *lost == scope.id,
-                _ => false,
-            })
-            .map(|d| (d.lasting, d.confirmed, d.evidence.join("; ")));
+        let gone = diagnose::gone(machine, scope)
+            .map(|found| (found.lasting, found.confirmed, found.evidence.join("; ")));
         Self { machine, scope, ask, target: machine.sink_of(&ask.to, &scope.id), gone }
     }
 

@@ -3,7 +3,7 @@
 use crate::machine::Machine;
 use crate::region::RegionName;
 use crate::report::{DiskState, Reach, RegionRecord};
-use crate::scope::{Phase, ScopeId};
+use crate::scope::{Phase, Scope, ScopeId};
 use crate::time::Millis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,7 +86,8 @@ pub fn diagnose(machine: &Machine) -> Vec<Diagnosis> {
             _ => None,
         })
         .collect();
-    found.extend(holders_lost(machine, &lost));
+    let scopes = machine.scopes().values().filter(|scope| !lost.contains(&scope.assigned));
+    found.extend(scopes.filter_map(|scope| holder_lost(machine, scope)));
     found.extend(links(machine, &lost));
     found
 }
@@ -147,32 +148,29 @@ fn region_lost(machine: &Machine, region: &RegionName) -> Option<Diagnosis> {
     })
 }
 
+/// Why a scope has nobody who could write: its region is lost, or its holder.
+pub fn gone(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
+    region_lost(machine, &scope.assigned).or_else(|| holder_lost(machine, scope))
+}
+
 /// The lease ran out and no regrant came, while the region's node still reports.
-fn holders_lost(machine: &Machine, lost: &[RegionName]) -> Vec<Diagnosis> {
+fn holder_lost(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
     let now = machine.now().log;
-    machine
-        .scopes()
-        .values()
-        .filter(|scope| scope.phase == Phase::Vacant && !scope.history.is_empty())
-        .filter(|scope| !lost.contains(&scope.assigned))
-        .filter(|scope| scope.kept_until.is_none_or(|until| now >= until))
-        .filter(|scope| fresh(machine).any(|record| record.name == scope.assigned))
-        .map(|scope| {
-            let lasting = now.since(scope.phase_since);
-            Diagnosis {
-                class: Class::HolderLost {
-                    scope: scope.id.clone(),
-                    region: scope.assigned.clone(),
-                },
-                lasting,
-                confirmed: lasting > machine.limits().detection,
-                evidence: vec![
-                    format!("{} has had no holder for {lasting}", scope.id),
-                    format!("the node of {} reports", scope.assigned),
-                ],
-            }
-        })
-        .collect()
+    let left = scope.phase == Phase::Vacant && !scope.history.is_empty();
+    let kept = scope.kept_until.is_some_and(|until| now < until);
+    if !left || kept || !fresh(machine).any(|record| record.name == scope.assigned) {
+        return None;
+    }
+    let lasting = now.since(scope.phase_since);
+    Some(Diagnosis {
+        class: Class::HolderLost { scope: scope.id.clone(), region: scope.assigned.clone() },
+        lasting,
+        confirmed: lasting > machine.limits().detection,
+        evidence: vec![
+            format!("{} has had no holder for {lasting}", scope.id),
+            format!("the node of {} reports", scope.assigned),
+        ],
+    })
 }
 
 /// Links that fail between regions that are otherwise seen. They move nothing, ever.

@@ -1,7 +1,7 @@
 //! Explaining: which verb is open for a target, what it lacks, and when the next one opens.
 
 use crate::decide::{self, Ask, Choice, Decision, PredicateName};
-use crate::diagnose::{self, Class};
+use crate::diagnose;
 use crate::machine::Machine;
 use crate::people::OperatorId;
 use crate::promotion::{Kind, PromotionId, State};
@@ -97,11 +97,6 @@ fn opens_in(machine: &Machine, scope: &ScopeId, decision: &Decision) -> Option<M
     let only_time = decision
         .blocking()
         .all(|p| matches!(p.name, PredicateName::Primary | PredicateName::Lease));
-    let assigned = &machine.scopes().get(scope)?.assigned;
-    let lasting = diagnose::diagnose(machine).into_iter().find_map(|d| match &d.class {
-        Class::RegionLost { region } if region == assigned => Some(d.lasting),
-        Class::HolderLost { scope: lost, .. } if lost == scope => Some(d.lasting),
-        _ => None,
-    })?;
+    let lasting = diagnose::gone(machine, machine.scopes().get(scope)?)?.lasting;
     only_time.then(|| Millis((machine.limits().detection.0 + 1).saturating_sub(lasting.0)))
 }

@@ -10,7 +10,7 @@ use crate::command::{
     Command, Done, Grant, RequestPromotion, Reserve, Rollback, StepDone, StepFailed, StepStarted,
 };
 use crate::decide::{self, Ask, Choice};
-use crate::diagnose::{self, Class};
+use crate::diagnose;
 use crate::machine::Machine;
 use crate::plan::Step;
 use crate::promotion::{Kind, Promotion, State, StepRecord, StepState};
@@ -97,14 +97,6 @@ fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
     if scope.mode == Mode::Observe || scope.policy.members.len() < 2 {
         return None;
     }
-    let cause = diagnose::diagnose(machine).into_iter().find(|d| {
-        d.confirmed
-            && match &d.class {
-                Class::RegionLost { region } => *region == scope.assigned,
-                Class::HolderLost { scope: lost, .. } => *lost == scope.id,
-                _ => false,
-            }
-    })?;
     let waiting = machine
         .promotions()
         .values()
@@ -112,6 +104,7 @@ fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
     if waiting {
         return None;
     }
+    let cause = diagnose::gone(machine, scope).filter(|found| found.confirmed)?;
     let (kind, to) = best_candidate(machine, scope)?;
     Some(Command::RequestPromotion(RequestPromotion {
         kind,
