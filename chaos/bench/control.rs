@@ -31,14 +31,16 @@ enum Output {
 enum Rows {
     /// Committed writes on loopback.
     Write,
-    /// Linearizable reads on loopback.
+    /// Linearizable reads on loopback, confirmed by a quorum.
     Read,
+    /// The same within the leader's lease.
+    LeaseRead,
     /// Committed writes over wide links.
     Wan,
 }
 
 impl Rows {
-    const ALL: [Self; 3] = [Self::Write, Self::Read, Self::Wan];
+    const ALL: [Self; 4] = [Self::Write, Self::Read, Self::LeaseRead, Self::Wan];
 }
 
 /// What to measure and where.
@@ -167,8 +169,15 @@ async fn beside(options: &Options, ours: &Ours) -> Result<Vec<Row>, BenchError> 
         },
         Kind {
             rows: Rows::Read,
-            what: "linearizable read",
-            ours: Box::new(|count| ours.readers(count)),
+            what: "linearizable read, by quorum",
+            ours: Box::new(|count| ours.readers(count, "linearizable")),
+            peer: peers(|peer, count| peer.readers(count)),
+            floor: |_, _| None,
+        },
+        Kind {
+            rows: Rows::LeaseRead,
+            what: "linearizable read, by lease",
+            ours: Box::new(|count| ours.readers(count, "lease")),
             peer: peers(|peer, count| peer.readers(count)),
             floor: |_, _| None,
         },

@@ -108,12 +108,12 @@ impl Ours {
         })
     }
 
-    /// Clients that read one scope, confirmed by a quorum.
-    pub fn readers(&self, count: usize) -> Vec<Client> {
+    /// Clients that read one scope.
+    pub fn readers(&self, count: usize, consistency: &'static str) -> Vec<Client> {
         self.clients(count, |_, _| {
-            let ask = |_| Asked {
+            let ask = move |_| Asked {
                 method: Method::GET,
-                path: "/v1/scopes/warm/global".into(),
+                path: format!("/v1/scopes/warm/global?consistency={consistency}"),
                 body: Bytes::new(),
             };
             (None, Box::new(ask))

@@ -1,5 +1,6 @@
 //! A whole region killed and kept down: the controller asks, two people move the scope, early or
-//! late; `explain` names an allowed verb at every second from the detection on.
+//! late; `explain` names an allowed verb at every second from the detection on, and in the moments
+//! that it takes for a report of the loss to be applied says when one opens.
 //!
 //! With short times the bounds shrink with the detection, so that an approval given late passes the
 //! emergency line here as one after six minutes does with real ones.
@@ -188,27 +189,26 @@ async fn explain_all_the_while(world: &World, lost: BootTime, over: &Cell<bool>)
             continue; // Until its lease runs out the lost holder may still be switched over from.
         }
         let mut why = Vec::new();
-        let mut named = None;
+        let (mut named, mut opens) = (false, false);
         for to in &REGIONS[1..] {
             match world.ana().explain("warm", to).await {
-                Ok(explained) => match explained.command {
-                    Some(command) => named = Some(command),
-                    None => why.push(format!("{to}: {:?}", explained.decision.choice)),
+                Ok(explained) => match (explained.command, explained.opens_in) {
+                    (Some(_), _) => named = true,
+                    (None, Some(_)) => opens = true,
+                    (None, None) => why.push(format!("{to}: {:?}", explained.decision.choice)),
                 },
                 Err(error) => why.push(format!("{to}: {error}")),
             }
         }
-        match (named, found.first) {
-            (Some(_), first) => {
-                found.first = first.or(Some(at));
-                (found.looks, found.named) = (found.looks + 1, found.named + 1);
-            }
-            (None, Some(_)) if !moving(world).await && !over.get() => {
-                found.looks += 1;
-                found.gaps.push(format!("at {at} {}", why.join(", ")));
-            }
-            (None, Some(_)) => {}
-            (None, None) => found.looks += 1,
+        if !named && (moving(world).await || over.get()) {
+            continue;
+        }
+        found.looks += 1;
+        if named {
+            found.first = found.first.or(Some(at));
+            found.named += 1;
+        } else if found.first.is_some() || !opens {
+            found.gaps.push(format!("at {at} {}", why.join(", ")));
         }
     }
 }

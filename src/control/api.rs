@@ -22,6 +22,7 @@ use crate::caller::Caller;
 use crate::history::History;
 use crate::log::{Log, look};
 use crate::problem::ApiError;
+use crate::views::Decided;
 use crate::watch::LeaseWatch;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::region::{RegionName, resolve};
@@ -34,7 +35,12 @@ use std::sync::Arc;
 
 /// What the operations work with. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    decided: Decided,
+}
 
 /// See [`Api::new`]. Plain data.
 pub struct Parts {
@@ -70,31 +76,35 @@ pub struct PeerAddress {
 impl Api {
     /// Builds the operations.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Inner { parts, decided: Decided::default() }))
     }
 
     /// The log underneath.
     pub fn log(&self) -> &dyn Log {
-        &*self.0.log
+        &*self.0.parts.log
     }
 
     /// This node's region.
     pub fn region(&self) -> &RegionName {
-        &self.0.region
+        &self.0.parts.region
     }
 
     pub(crate) fn parts(&self) -> &Parts {
-        &self.0
+        &self.0.parts
+    }
+
+    pub(crate) fn decided(&self) -> &Decided {
+        &self.0.decided
     }
 
     /// Looks at the machine and its index.
     pub(crate) fn look<R>(&self, with: impl FnOnce(&Machine, u64) -> R) -> R {
-        look(&*self.0.log, with)
+        look(&*self.0.parts.log, with)
     }
 
     /// Where a node's admin API is, as far as this node knows.
     pub(crate) fn api_of(&self, node: u64) -> Option<String> {
-        self.0.peers.get(&node).map(|peer| peer.api.clone()).or_else(|| {
+        self.0.parts.peers.get(&node).map(|peer| peer.api.clone()).or_else(|| {
             self.look(|machine, _| {
                 let config = &machine.cluster()?.config;
                 config.regions.values().find(|r| r.node == node).map(|r| r.api.clone())
@@ -109,10 +119,10 @@ impl Api {
 
     /// For operations whose right is verified where it counts (DESIGN §8).
     pub(crate) fn leader_only(&self) -> Result<(), ApiError> {
-        let leadership = *self.0.log.leadership().borrow();
+        let leadership = *self.0.parts.log.leadership().borrow();
         match leadership.leader {
             _ if leadership.here => Ok(()),
-            Some(leader) if leader != self.0.log.node() => Err(self.elsewhere(leader)),
+            Some(leader) if leader != self.0.parts.log.node() => Err(self.elsewhere(leader)),
             _ => Err(ApiError::NoLeader),
         }
     }

@@ -114,11 +114,8 @@ fn links(machine: &Machine) -> Vec<Command> {
     for (name, record) in machine.regions() {
         let heard = record.reported_at.is_some_and(|at| now.since(at) < fresh);
         let queued = || {
-            let sessions = machine.sessions().values();
-            sessions
-                .filter(|s| s.region == *name && machine.live_session(&s.key).is_some())
-                .map(|session| session.report.queue_bytes)
-                .sum::<u64>()
+            let own = machine.live_sessions().filter(|session| session.region == *name);
+            own.map(|session| session.report.queue_bytes).sum::<u64>()
         };
         let link = match record.link {
             Link::Connected | Link::Reconciling { .. } if lost.contains(name) => {

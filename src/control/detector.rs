@@ -173,9 +173,8 @@ fn compose(
         }
     }
     let workers: Vec<(&Session, Millis)> = machine
-        .sessions()
-        .values()
-        .filter(|s| s.region == *own && machine.live_session(&s.key).is_some())
+        .live_sessions()
+        .filter(|session| session.region == *own)
         .map(|session| (session, machine.now().log.since(session.renewed_at)))
         .collect();
     Some(RegionReport {
@@ -199,12 +198,18 @@ fn reach(seen: &Probed, now: BootTime) -> Reach {
     }
 }
 
-/// A region is reached when any worker reaches it.
+/// A region is reached when any worker reaches it; who did not reach it has not since.
 fn best_reach(workers: &[(&Session, Millis)]) -> BTreeMap<RegionName, Reach> {
     let mut best: BTreeMap<RegionName, Reach> = BTreeMap::new();
-    for (session, _) in workers {
+    for (session, age) in workers {
         for (region, reach) in &session.report.reach {
-            let better = match (best.get(region), reach) {
+            let reach = match reach {
+                Reach::Up { rtt_us } => Reach::Up { rtt_us: *rtt_us },
+                Reach::Down { for_ms } => {
+                    Reach::Down { for_ms: Millis(for_ms.0.saturating_add(age.0)) }
+                }
+            };
+            let better = match (best.get(region), &reach) {
                 (None, _) => true,
                 (Some(Reach::Down { for_ms }), Reach::Down { for_ms: shorter }) => shorter < for_ms,
                 (Some(Reach::Down { .. }), Reach::Up { .. }) => true,
@@ -212,7 +217,7 @@ fn best_reach(workers: &[(&Session, Millis)]) -> BTreeMap<RegionName, Reach> {
                 (Some(Reach::Up { .. }), Reach::Down { .. }) => false,
             };
             if better {
-                best.insert(region.clone(), *reach);
+                best.insert(region.clone(), reach);
             }
         }
     }
@@ -310,4 +315,43 @@ async fn tell(api: &Api, report: RegionReport) {
 
 fn millis(span: Duration) -> Millis {
     Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptorun_core::report::WorkerReport;
+    use cryptorun_core::session::{SessionKey, WorkerAddresses};
+    use cryptorun_core::time::LogTime;
+
+    fn session(reach: Reach) -> Session {
+        let mut session = Session {
+            key: SessionKey { worker: "w".into(), boot: 1 },
+            region: RegionName("a".into()),
+            addresses: WorkerAddresses::default(),
+            opened_at: LogTime(0),
+            renew_seq: 0,
+            renewed_at: LogTime(0),
+            barred: false,
+            report: WorkerReport::default(),
+            stalled: BTreeMap::new(),
+        };
+        session.report.reach.insert(RegionName("b".into()), reach);
+        session
+    }
+
+    #[test]
+    fn what_a_worker_did_not_reach_it_has_not_reached_since() {
+        let down = session(Reach::Down { for_ms: Millis(58_000) });
+        let seen = |workers: &[(&Session, Millis)]| {
+            best_reach(workers).get(&RegionName("b".into())).copied()
+        };
+        let late = Reach::Down { for_ms: Millis(60_500) };
+        assert_eq!(seen(&[(&down, Millis(2_500))]), Some(late));
+        let up = session(Reach::Up { rtt_us: 70_000 });
+        assert_eq!(
+            seen(&[(&down, Millis(2_500)), (&up, Millis(900))]),
+            up.report.reach.values().next().copied()
+        );
+    }
 }

@@ -89,12 +89,17 @@ pub struct ReadInfo {
     pub term: u64,
     /// Who leads, if known.
     pub leader: Option<u64>,
-    /// Voters that answer, of `voters`.
-    pub voters_up: u32,
-    /// Voters.
-    pub voters: u32,
     /// How old the answer may be.
     pub age: Millis,
+}
+
+/// How many decide, and how many of them are heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Voters {
+    /// That answer the leader, or, seen from elsewhere, that report through the log.
+    pub up: u32,
+    /// All.
+    pub all: u32,
 }
 
 /// Why a linearizable read is not to be had.
@@ -180,6 +185,8 @@ pub trait Log: Send + Sync + 'static {
     fn quorum_lost_for(&self) -> Option<Millis>;
     /// Whether this node's disk holds no log at all.
     fn is_empty(&self) -> bool;
+    /// Voters, and those who answer.
+    fn voters(&self) -> Voters;
     /// Members as far as known here.
     fn members(&self) -> Vec<MemberView>;
     /// Chained hash of the machine at its index.

@@ -62,14 +62,14 @@ fn created(schemas: &mut Schemas) -> Value {
 }
 
 const READ: &[(&str, bool, &str)] = &[
-    ("consistency", false, "`linearizable`, the default, or `stale`"),
+    ("consistency", false, "`linearizable`, the default, `lease` or `stale`"),
     ("wait_index", false, "not before this log index is applied here"),
 ];
 const EXPLAIN: &[(&str, bool, &str)] = &[
     ("tier", true, "`hot`, `warm` or `cold`"),
     ("group", false, "`global` when absent"),
     ("target", true, "a region, by name or alias"),
-    ("consistency", false, "`linearizable`, the default, or `stale`"),
+    ("consistency", false, "`linearizable`, the default, `lease` or `stale`"),
     ("wait_index", false, "not before this log index is applied here"),
 ];
 const SCOPE: &[(&str, bool, &str)] =
@@ -83,7 +83,7 @@ const JOURNAL: &[(&str, bool, &str)] = &[
 const AUDIT: &[(&str, bool, &str)] = &[
     ("from", false, "first entry; the newest page when absent"),
     ("limit", false, "how many, at most 1000"),
-    ("consistency", false, "`linearizable`, the default, or `stale`"),
+    ("consistency", false, "`linearizable`, the default, `lease` or `stale`"),
 ];
 
 fn shape(method: &str, path: &str) -> Option<Shape> {

@@ -2,7 +2,7 @@
 
 use crate::log::{
     ChangeError, Committed, ForwardHandler, Leadership, Log, MemberAddress, MemberView, Proposal,
-    ProposeError, ReadError, ReadInfo,
+    ProposeError, ReadError, ReadInfo, Voters,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -111,30 +111,28 @@ impl Log for RaftLog {
     async fn read(&self, consistency: Consistency) -> Result<ReadInfo, ReadError> {
         let how = match consistency {
             Consistency::Linearizable => cryptorun_raft::Consistency::Linearizable,
+            Consistency::Lease => cryptorun_raft::Consistency::Lease,
             Consistency::Stale => cryptorun_raft::Consistency::Stale,
         };
         let read = self.node.read(how).await.map_err(|error| match error {
             cryptorun_raft::ReadError::Stopped => ReadError::Stopped,
             _ => ReadError::NoQuorum,
         })?;
+        let age =
+            read.age.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        Ok(ReadInfo { index: read.index, term: read.term, leader: read.leader, age: Millis(age) })
+    }
+
+    fn voters(&self) -> Voters {
         let figures = self.node.metrics();
-        let voters = self.node.members().voters.len();
+        let all = self.node.members().voters.len();
         let up = match figures.leader == Some(self.node.id()) {
             true => figures.voters_up.len(),
             // Only the leader hears everybody; the others go by who reports through the log.
-            false => self.node.with_machine(reporting).min(voters),
+            false => self.node.with_machine(reporting).min(all),
         };
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let age =
-            read.age.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        Ok(ReadInfo {
-            index: read.index,
-            term: read.term,
-            leader: read.leader,
-            voters_up: count(up),
-            voters: count(voters),
-            age: Millis(age),
-        })
+        Voters { up: count(up), all: count(all) }
     }
 
     fn with_machine(&self, look: &mut dyn FnMut(&Machine, u64)) {

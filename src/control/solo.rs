@@ -5,7 +5,7 @@
 
 use crate::log::{
     CallError, ChangeError, Committed, ForwardHandler, Leadership, Log, MemberAddress, MemberView,
-    Proposal, ProposeError, ReadError, ReadInfo,
+    Proposal, ProposeError, ReadError, ReadInfo, Voters,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -130,7 +130,7 @@ impl Log for SoloLog {
 
     async fn read(&self, consistency: Consistency) -> Result<ReadInfo, ReadError> {
         let state = self.state();
-        if state.quorum_lost.is_some() && consistency == Consistency::Linearizable {
+        if state.quorum_lost.is_some() && consistency != Consistency::Stale {
             return Err(ReadError::NoQuorum);
         }
         let leadership = *self.leadership.borrow();
@@ -138,10 +138,12 @@ impl Log for SoloLog {
             index: state.index,
             term: leadership.term,
             leader: leadership.leader,
-            voters_up: 1,
-            voters: 1,
             age: state.quorum_lost.unwrap_or_default(),
         })
+    }
+
+    fn voters(&self) -> Voters {
+        Voters { up: 1, all: 1 }
     }
 
     fn with_machine(&self, look: &mut dyn FnMut(&Machine, u64)) {

@@ -8,11 +8,11 @@ mod scopes;
 
 pub use promotions::{dry_run, people_phrase, promotion_status};
 pub use scopes::{
-    RegionSinks, holder_session, lease_left, live_holder, scope_status, sinks, sinks_of,
+    Decided, RegionSinks, holder_session, lease_left, live_holder, scope_status, sinks, sinks_of,
 };
 
 use crate::caller::Caller;
-use crate::log::ReadInfo;
+use crate::log::{ReadInfo, Voters};
 use cryptorun_core::command::Extended;
 use cryptorun_core::diagnose::{Class, Diagnosis, diagnose, gone, health};
 use cryptorun_core::explain::explain;
@@ -29,6 +29,8 @@ use cryptorun_core::wire::{Consistency, ReadAt, RegionStatus, SessionStatus, Sta
 pub struct Seen {
     /// The read itself.
     pub info: ReadInfo,
+    /// Who decides.
+    pub voters: Voters,
     /// The answering node's region.
     pub via: RegionName,
     /// Its wall clock.
@@ -48,8 +50,8 @@ pub fn read_at(machine: &Machine, index: u64, seen: &Seen) -> ReadAt {
         leader: seen.info.leader.and_then(region_of),
         term: seen.info.term,
         index: index.max(seen.info.index),
-        voters_up: seen.info.voters_up,
-        voters: seen.info.voters,
+        voters_up: seen.voters.up,
+        voters: seen.voters.all,
         wall: seen.wall,
         now: machine.now().log,
         age: seen.info.age,
@@ -59,7 +61,13 @@ pub fn read_at(machine: &Machine, index: u64, seen: &Seen) -> ReadAt {
 }
 
 /// `GET /v1/status`.
-pub fn status(machine: &Machine, index: u64, seen: &Seen, caller: &Caller) -> Status {
+pub fn status(
+    machine: &Machine,
+    index: u64,
+    seen: &Seen,
+    caller: &Caller,
+    decided: &Decided,
+) -> Status {
     let open: Vec<&Promotion> =
         machine.promotions().values().filter(|promotion| promotion.is_open()).collect();
     Status {
@@ -69,7 +77,9 @@ pub fn status(machine: &Machine, index: u64, seen: &Seen, caller: &Caller) -> St
         scopes: machine
             .scopes()
             .values()
-            .map(|scope| scope_status(machine, scope, seen.wall, caller.operator()))
+            .map(|scope| {
+                scope_status((machine, index), scope, seen.wall, caller.operator(), decided)
+            })
             .collect(),
         open: open.iter().map(|promotion| promotion.id).collect(),
     }

@@ -14,6 +14,7 @@ use crate::session::{Session, SessionKey, WorkerAddresses};
 use crate::time::Millis;
 use crate::token::Token;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a worker should be for one scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,7 @@ impl Want {
 /// What one session should be for each scope that its region keeps.
 pub fn for_session(machine: &Machine, key: &SessionKey) -> Vec<Directive> {
     let Some(session) = machine.live_session(key) else { return Vec::new() };
+    let newest = newest_sessions(machine);
     machine
         .scopes()
         .values()
@@ -120,45 +122,46 @@ pub fn for_session(machine: &Machine, key: &SessionKey) -> Vec<Directive> {
             Directive {
                 scope: scope.id.clone(),
                 rev: scope.rev,
-                want: want(machine, scope, session),
+                want: want(machine, scope, session, &newest),
                 reigns: scope.history[reigns..].to_vec(),
-                peers: peers(machine, scope, session),
+                peers: peers(scope, session, &newest),
             }
         })
         .collect()
 }
 
-/// The other regions' sinks, live sessions first and only.
-fn peers(machine: &Machine, scope: &Scope, own: &Session) -> Vec<DirectivePeer> {
-    scope
-        .policy
-        .members
-        .iter()
-        .filter(|region| **region != own.region)
-        .filter_map(|region| {
-            let session = newest_session(machine, region)?;
-            Some(DirectivePeer {
-                region: region.clone(),
-                worker: session.key.worker.clone(),
-                addresses: session.addresses.clone(),
-            })
+/// The session that keeps a region's sinks, by region: the one opened last.
+type Newest<'m> = BTreeMap<&'m RegionName, &'m Session>;
+
+fn newest_sessions(machine: &Machine) -> Newest<'_> {
+    let age = |session: &Session| (session.opened_at, session.key.boot);
+    let mut newest = Newest::new();
+    for session in machine.live_sessions() {
+        let known = newest.entry(&session.region).or_insert(session);
+        if age(session) > age(known) {
+            *known = session;
+        }
+    }
+    newest
+}
+
+/// The other regions' sinks, live sessions only.
+fn peers(scope: &Scope, own: &Session, newest: &Newest) -> Vec<DirectivePeer> {
+    let others = scope.policy.members.iter().filter(|region| **region != own.region);
+    others
+        .filter_map(|region| newest.get(region))
+        .map(|session| DirectivePeer {
+            region: session.region.clone(),
+            worker: session.key.worker.clone(),
+            addresses: session.addresses.clone(),
         })
         .collect()
 }
 
-fn newest_session<'a>(machine: &'a Machine, region: &RegionName) -> Option<&'a Session> {
-    machine
-        .sessions()
-        .values()
-        .filter(|s| s.region == *region && machine.live_session(&s.key).is_some())
-        .max_by_key(|s| (s.opened_at, s.key.boot))
-}
-
-fn want(machine: &Machine, scope: &Scope, session: &Session) -> Want {
+fn want(machine: &Machine, scope: &Scope, session: &Session, newest: &Newest) -> Want {
     let lease = machine.live_lease(&scope.id);
     let own = lease.filter(|lease| lease.holder == session.key);
-    let serves_region =
-        newest_session(machine, &session.region).is_some_and(|newest| newest.key == session.key);
+    let serves_region = newest.get(&session.region).is_some_and(|n| n.key == session.key);
     if own.is_none() && !serves_region {
         return Want::Idle; // Another session of the region keeps the sink.
     }

@@ -45,11 +45,18 @@ impl Machine {
 
     /// The session, if it may still renew.
     pub fn live_session(&self, key: &SessionKey) -> Option<&Session> {
-        let timing = self.timing()?;
+        self.sessions.get(key).filter(|session| self.is_live(session))
+    }
+
+    /// Every session that may still renew.
+    pub fn live_sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.values().filter(|session| self.is_live(session))
+    }
+
+    fn is_live(&self, session: &Session) -> bool {
         let now = self.clock.now.log;
-        self.sessions
-            .get(key)
-            .filter(|session| !session.barred && now < session_expires(session, timing))
+        let in_time = |timing| now < session_expires(session, timing);
+        !session.barred && self.timing().is_some_and(in_time)
     }
 
     /// Leases that a session holds, live ones.

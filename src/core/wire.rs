@@ -142,6 +142,9 @@ impl std::fmt::Display for Level {
 pub enum Consistency {
     /// A quorum confirmed it.
     Linearizable,
+    /// The leader answered within its lease: as good while the clocks of the nodes run at rates
+    /// within a fifth of each other.
+    Lease,
     /// One node's own view.
     Stale,
 }

@@ -36,6 +36,7 @@ pub fn read_at(at: &ReadAt) -> String {
     };
     let how = match at.consistency {
         Consistency::Linearizable => "",
+        Consistency::Lease => " by its lease",
         Consistency::Stale => " alone, unconfirmed",
     };
     format!(

@@ -39,11 +39,11 @@ impl Api {
         query: ReadQuery,
     ) -> Result<ClusterStatus, ApiError> {
         check(self, caller, READER)?;
-        let seen = match self.ready(query).await {
+        let seen = match self.seen(query).await {
             // Before founding there is no quorum to ask, and nothing that could be stale.
             Err(_) if self.look(|machine, _| machine.cluster().is_none()) => {
                 let stale = cryptorun_core::wire::Consistency::Stale;
-                self.ready(ReadQuery { consistency: stale, wait_index: None }).await?
+                self.seen(ReadQuery { consistency: stale, wait_index: None }).await?
             }
             other => other?,
         };

@@ -2,7 +2,7 @@
 
 use super::{Api, check, region_named, scope_named};
 use crate::caller::{Caller, Need};
-use crate::log::wait_applied;
+use crate::log::{ReadInfo, wait_applied};
 use crate::problem::ApiError;
 use crate::views::{self, Seen};
 use cryptorun_core::explain::explain;
@@ -38,8 +38,7 @@ const READER_OR_WORKER: Need = Need::RoleOrWorker(Role::Reader);
 
 impl Api {
     /// Makes the local machine good for this read.
-    pub(crate) async fn ready(&self, query: ReadQuery) -> Result<Seen, ApiError> {
-        let parts = self.parts();
+    pub(crate) async fn ready(&self, query: ReadQuery) -> Result<ReadInfo, ApiError> {
         if let Some(index) = query.wait_index
             && !wait_applied(self.log(), index, WAIT_INDEX).await
         {
@@ -50,9 +49,16 @@ impl Api {
                 ),
             });
         }
-        let info = self.log().read(query.consistency).await?;
+        Ok(self.log().read(query.consistency).await?)
+    }
+
+    /// The same, with what the answer says of itself.
+    pub(crate) async fn seen(&self, query: ReadQuery) -> Result<Seen, ApiError> {
+        let info = self.ready(query).await?;
+        let parts = self.parts();
         Ok(Seen {
             info,
+            voters: self.log().voters(),
             via: parts.region.clone(),
             wall: parts.platform.clock.wall(),
             consistency: query.consistency,
@@ -63,10 +69,10 @@ impl Api {
     /// `GET /v1/status`.
     pub async fn status(&self, caller: &Caller, query: ReadQuery) -> Result<Status, ApiError> {
         check(self, caller, READER)?;
-        let seen = self.ready(query).await?;
+        let seen = self.seen(query).await?;
         let drift = self.drift();
         Ok(self.look(|machine, index| {
-            let mut status = views::status(machine, index, &seen, caller);
+            let mut status = views::status(machine, index, &seen, caller, self.decided());
             status.todo.extend(drift.into_iter().map(|line| format!("config drift: {line}")));
             status
         }))
@@ -79,11 +85,14 @@ impl Api {
         query: ReadQuery,
     ) -> Result<Vec<ScopeStatus>, ApiError> {
         check(self, caller, READER_OR_WORKER)?;
-        let seen = self.ready(query).await?;
-        Ok(self.look(|machine, _| {
+        self.ready(query).await?;
+        let wall = self.parts().platform.clock.wall();
+        Ok(self.look(|machine, index| {
             let scopes = machine.scopes().values();
             let by = caller.operator();
-            scopes.map(|scope| views::scope_status(machine, scope, seen.wall, by)).collect()
+            let status =
+                |scope| views::scope_status((machine, index), scope, wall, by, self.decided());
+            scopes.map(status).collect()
         }))
     }
 
@@ -96,11 +105,13 @@ impl Api {
         query: ReadQuery,
     ) -> Result<ScopeStatus, ApiError> {
         check(self, caller, READER_OR_WORKER)?;
-        let seen = self.ready(query).await?;
-        self.look(|machine, _| {
+        self.ready(query).await?;
+        let wall = self.parts().platform.clock.wall();
+        self.look(|machine, index| {
             let id = scope_named(machine, tier, group)?;
             let scope = machine.scopes().get(&id).ok_or_else(|| ApiError::not_found("no scope"))?;
-            Ok(views::scope_status(machine, scope, seen.wall, caller.operator()))
+            let by = caller.operator();
+            Ok(views::scope_status((machine, index), scope, wall, by, self.decided()))
         })
     }
 
@@ -149,7 +160,7 @@ impl Api {
         query: ReadQuery,
     ) -> Result<Explanation, ApiError> {
         check(self, caller, READER)?;
-        let seen = self.ready(query).await?;
+        let seen = self.seen(query).await?;
         self.look(|machine, index| {
             let scope = scope_named(machine, tier, group)?;
             let to = region_named(machine, target)?;

@@ -70,10 +70,10 @@ impl IntoResponse for ApiError {
 
 /// Every request passes here.
 pub(super) async fn around(State(web): State<Web>, request: Request, next: Next) -> Response {
-    let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let asked = request.uri().clone();
     let identity = peer_of(request.extensions()).map(|peer| peer.id.to_string());
     let refused = identity.and_then(|identity| web.limiter.check(&identity).err());
-    let long = path.starts_with("/v1/cluster/") || path.starts_with("/v1/simulations");
+    let long = ["/v1/cluster/", "/v1/simulations"].iter().any(|of| asked.path().starts_with(of));
     let within = if long { LONG_ANSWER_WITHIN } else { ANSWER_WITHIN };
     let mut response = match refused {
         Some(error) => error.into_response(),
@@ -87,7 +87,9 @@ pub(super) async fn around(State(web): State<Web>, request: Request, next: Next)
         response = ApiError::TooLarge { max: super::BODY_BYTES_MAX }.into_response();
     }
     if let Some(points_to) = response.extensions_mut().remove::<PointsTo>() {
-        let target = format!("https://{}{}", points_to.authority, points_to.path.unwrap_or(path));
+        let same = || asked.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let path = points_to.path.unwrap_or_else(same);
+        let target = format!("https://{}{path}", points_to.authority);
         if let Ok(location) = HeaderValue::from_str(&target) {
             response.headers_mut().insert(header::LOCATION, location);
         }

@@ -10,16 +10,18 @@ use cryptorun_core::session::{Session, SessionKey};
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_core::wire::{Candidate, ForkStatus, Level, ScopeStatus, SinkStatus};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Each region's sink of a scope: the session that reports it, and what it says.
 pub type RegionSinks<'m> = BTreeMap<RegionName, (&'m Session, &'m ScopeReport)>;
 
 /// Where a scope stands, and where `by` could ask it to go: a rest of the controller binds no person.
 pub fn scope_status(
-    machine: &Machine,
+    (machine, index): (&Machine, u64),
     scope: &Scope,
     wall: WallTime,
     by: Option<&OperatorId>,
+    decided: &Decided,
 ) -> ScopeStatus {
     let holder = live_holder(machine, scope);
     ScopeStatus {
@@ -32,7 +34,7 @@ pub fn scope_status(
         lease: lease_left(machine, scope),
         pause: scope.pause.clone().filter(|pause| !pause.is_over(machine.now())),
         regions: sinks(machine, scope, wall),
-        next: candidates(machine, scope, by),
+        next: decided.candidates((machine, index), scope, by),
         moving: scope.moving,
         unsealed: scope.reservation.as_ref().map(|r| r.unsealed.clone()).unwrap_or_default(),
         forks: forks(machine, scope),
@@ -144,6 +146,34 @@ fn level_of(tier: Tier, age: Millis) -> Level {
         age if age > crit => Level::Crit,
         age if age > warn => Level::Warn,
         _ => Level::Ok,
+    }
+}
+
+/// Where scopes could go, as it was decided for the index that was asked about last: reads come
+/// more often than entries, and a decision depends on nothing but the machine.
+#[derive(Default)]
+pub struct Decided(Mutex<(u64, BTreeMap<Question, Vec<Candidate>>)>);
+
+type Question = (ScopeId, Option<OperatorId>);
+
+/// Answers kept for one index: its scopes, for a handful of people.
+const DECIDED_MAX: usize = 256;
+
+impl Decided {
+    fn candidates(
+        &self,
+        (machine, index): (&Machine, u64),
+        scope: &Scope,
+        by: Option<&OperatorId>,
+    ) -> Vec<Candidate> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, answers) = &mut *kept;
+        if *at != index || answers.len() > DECIDED_MAX {
+            answers.clear();
+            *at = index;
+        }
+        let question = (scope.id.clone(), by.cloned());
+        answers.entry(question).or_insert_with(|| candidates(machine, scope, by)).clone()
     }
 }
 

@@ -370,10 +370,8 @@ impl Machine {
         let fresh = self.limits().report_fresh;
         let now = self.clock.now.log;
         let session = self
-            .sessions
-            .values()
+            .live_sessions()
             .filter(|s| s.region == *region && now.since(s.renewed_at) < fresh)
-            .filter(|s| self.live_session(&s.key).is_some())
             .max_by_key(|s| (s.opened_at, s.key.boot))?;
         Some((session, session.report.scopes.get(id)?))
     }

@@ -121,6 +121,7 @@ impl Operator {
     ) -> Result<ClusterStatus, String> {
         let word = match consistency {
             Consistency::Linearizable => "linearizable",
+            Consistency::Lease => "lease",
             Consistency::Stale => "stale",
         };
         self.get(&self.nodes, endpoint, &format!("/v1/cluster?consistency={word}")).await
