@@ -8,11 +8,12 @@
 //! What always holds: no process outlives a scenario, however it ends; nothing is judged by what a
 //! stage of it believes.
 //!
-//! Next: `kill_matrix.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`.
+//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`.
 
 mod cut_links;
 mod judge;
 mod kill_matrix;
+mod killed_nodes;
 mod reader;
 mod region_lost;
 mod stopped_primary;
@@ -61,6 +62,8 @@ pub struct Arguments {
 enum Scenario {
     /// Each process killed before, during and after a switchover
     KillMatrix,
+    /// Nodes killed while they write; every acknowledged write is looked up afterwards
+    KilledNodes,
     /// A whole region gone, its approvals given early and late
     RegionLost,
     /// The primary stopped longer than its lease and woken in the middle of a burst
@@ -74,12 +77,19 @@ enum Scenario {
 }
 
 impl Scenario {
-    const EACH: [Self; 5] =
-        [Self::Strangers, Self::CutLinks, Self::StoppedPrimary, Self::RegionLost, Self::KillMatrix];
+    const EACH: [Self; 6] = [
+        Self::Strangers,
+        Self::KilledNodes,
+        Self::CutLinks,
+        Self::StoppedPrimary,
+        Self::RegionLost,
+        Self::KillMatrix,
+    ];
 
     async fn run(self, arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), Trouble> {
         match self {
             Self::KillMatrix => kill_matrix::run(arguments, verdicts).await,
+            Self::KilledNodes => killed_nodes::run(arguments, verdicts).await,
             Self::RegionLost => region_lost::run(arguments, verdicts).await,
             Self::StoppedPrimary => stopped_primary::run(arguments, verdicts).await,
             Self::CutLinks => cut_links::run(arguments, verdicts).await,

@@ -2,6 +2,7 @@
 
 use super::layout::{CLUSTER, Lab};
 use super::{DemoError, PathBuf};
+use bytes::Bytes;
 use cryptorun_core::scope::ScopeId;
 use cryptorun_core::wire::{
     AuditPage, ClusterStatus, Consistency, Explanation, Journal, PromotionStatus, RegionStatus,
@@ -10,6 +11,7 @@ use cryptorun_core::wire::{
 use cryptorun_platform::https::{HttpsClient, Request};
 use cryptorun_platform::identity::Class;
 use cryptorun_platform::tls::{Expect, TlsFiles, TlsStore};
+use hyper::Method;
 use serde::de::DeserializeOwned;
 use std::process::Stdio;
 use std::time::Duration;
@@ -80,6 +82,30 @@ impl Operator {
             }
         }
         Err(last)
+    }
+
+    /// One node's answer to a read.
+    pub async fn get_at<A: DeserializeOwned>(
+        &self,
+        endpoint: usize,
+        path: &str,
+    ) -> Result<A, String> {
+        let endpoint = self.endpoints.get(endpoint).ok_or("there is no such node")?;
+        self.get(&self.nodes, endpoint, path).await
+    }
+
+    /// Asks one node to change something, under a key that makes asking again harmless.
+    pub async fn post(
+        &self,
+        endpoint: usize,
+        path: &str,
+        key: &str,
+        body: Vec<u8>,
+    ) -> Result<(u16, Bytes), String> {
+        let endpoint = self.endpoints.get(endpoint).ok_or("there is no such node")?;
+        let request = Request::json(Method::POST, path, body).header("idempotency-key", key);
+        let answer = self.nodes.send(endpoint, request, WITHIN).await.map_err(|e| e.to_string())?;
+        Ok((answer.status.as_u16(), answer.body))
     }
 
     pub async fn status(&self) -> Result<Status, String> {
