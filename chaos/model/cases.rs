@@ -1,0 +1,130 @@
+//! The runs: each model within its bounds, and each mutant within bounds wide enough to find it.
+
+use crate::clock::Rate;
+use crate::lease::{self, Lease};
+use crate::mutants::Mutant;
+use crate::report::{Run, explore};
+use std::time::Duration;
+
+/// Longer than any run takes on two slow cores; reaching it is a failure.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Every model within its bounds.
+pub fn checks() -> Vec<fn() -> Run> {
+    vec![
+        || lease("lease, clocks and leaders", lease_time(6)),
+        || lease("lease, given back", lease_given(4)),
+        || lease("lease, repeated requests", lease_repeated(4)),
+        || lease("lease, a second start", lease_reopened(4)),
+        || lease("lease, restored", lease_restored(4)),
+    ]
+}
+
+/// One mutant, in the model that is to find it.
+pub fn mutant(mutant: Mutant) -> Run {
+    let fast = lease::Bounds { leader_rates: vec![Rate::Fast], ..lease_time(5) };
+    let alone = lease::Bounds { leaders: 0, ..fast.clone() };
+    let bounds = match mutant {
+        Mutant::ActWithoutDeadline => lease::Bounds { renewals: [0, 0, 3], ..alone },
+        Mutant::LateAnswerRevives | Mutant::OthersRelease => {
+            lease::Bounds { given: 1, ticks: 2, ..alone }
+        }
+        Mutant::OpenFrees | Mutant::OpenInherits => {
+            lease::Bounds { reopens: true, renewals: [1, 2, 0], ticks: 1, ..alone }
+        }
+        Mutant::RestoreGrantsAtOnce => {
+            lease::Bounds { restores: 1, renewals: [0, 0, 3], ticks: 1, ..alone }
+        }
+        Mutant::RetryResetsTime => lease::Bounds { repeats: 1, ..alone },
+        Mutant::AnswerBySeqAlone => {
+            lease::Bounds { reopens: true, renewals: [0, 3, 1], ticks: 4, ..alone }
+        }
+        Mutant::ClockBeforeBase => lease::Bounds { ticks: 4, ..fast },
+        Mutant::OldAnchorKept => lease::Bounds { leaders: 2, uncommitted: 1, ticks: 4, ..fast },
+        Mutant::RateBeyondRho
+        | Mutant::NoRateAllowance
+        | Mutant::StampBeforeReceipt
+        | Mutant::DeadlineFromAnswer
+        | Mutant::GrantWithoutExpiry => alone,
+    };
+    explore(mutant.id(), Lease::new(bounds, Some(mutant)), LIMIT)
+}
+
+fn lease(name: &str, bounds: lease::Bounds) -> Run {
+    explore(name, Lease::new(bounds, None), LIMIT)
+}
+
+/// Clocks and changes of leader alone, as deep as a run-out needs.
+pub fn lease_time(ticks: u8) -> lease::Bounds {
+    lease::Bounds {
+        ticks,
+        renewals: [1, 0, 2],
+        reopens: false,
+        leaders: 1,
+        uncommitted: 2,
+        repeats: 0,
+        given: 0,
+        restores: 0,
+        leader_rates: vec![Rate::Slow, Rate::Fast],
+    }
+}
+
+/// Releases and ended sessions, over changes of leader.
+pub fn lease_given(ticks: u8) -> lease::Bounds {
+    lease::Bounds { given: 1, uncommitted: 1, leader_rates: vec![Rate::Fast], ..lease_time(ticks) }
+}
+
+/// Requests that arrive twice, and retries.
+pub fn lease_repeated(ticks: u8) -> lease::Bounds {
+    lease::Bounds { repeats: 1, leaders: 0, leader_rates: vec![Rate::Fast], ..lease_time(ticks) }
+}
+
+/// A second start of the holder's identity while the first lives on.
+pub fn lease_reopened(ticks: u8) -> lease::Bounds {
+    lease::Bounds {
+        renewals: [1, 2, 1],
+        reopens: true,
+        leaders: 0,
+        leader_rates: vec![Rate::Fast],
+        ..lease_time(ticks)
+    }
+}
+
+/// A restore from a snapshot older than the grant, at any moment.
+pub fn lease_restored(ticks: u8) -> lease::Bounds {
+    lease::Bounds {
+        renewals: [1, 0, 2],
+        restores: 1,
+        leaders: 0,
+        leader_rates: vec![Rate::Fast],
+        ..lease_time(ticks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lease_holds_within_a_small_bound() {
+        for bounds in [
+            lease::Bounds { leader_rates: vec![Rate::Fast], leaders: 0, ..lease_time(5) },
+            lease::Bounds { renewals: [0, 0, 2], ..lease_restored(4) },
+        ] {
+            let run = lease("small", bounds);
+            assert!(run.is_green(), "{run}");
+        }
+    }
+
+    #[test]
+    fn mistakes_with_time_are_found() {
+        for (mutant_, property) in [
+            (Mutant::DeadlineFromAnswer, "holder_stops_g_before_the_next_grant"),
+            (Mutant::OpenInherits, "one_holder"),
+            (Mutant::RestoreGrantsAtOnce, "holder_stops_g_before_the_next_grant"),
+        ] {
+            let run = mutant(mutant_);
+            assert!(run.found.iter().any(|found| found.property == property), "{run}");
+        }
+    }
+}
