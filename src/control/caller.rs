@@ -10,6 +10,7 @@ use cryptorun_core::people::{Actor, OperatorId, Person, Role};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::ScopeId;
 use cryptorun_platform::identity::{Class, SpiffeId};
+use std::sync::Arc;
 
 /// Whoever stands behind a request, verified by certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +18,9 @@ pub struct Caller {
     /// As the log names them.
     pub actor: Actor,
     /// As their certificate names them.
-    pub spiffe: SpiffeId,
+    pub spiffe: Arc<SpiffeId>,
     /// The certificate's serial in hex, for the audit.
-    pub certificate: Option<String>,
+    pub certificate: Option<Arc<str>>,
 }
 
 /// What an operation takes.
@@ -40,7 +41,7 @@ impl Caller {
     ///
     /// # Errors
     /// A node whose certificate does not carry its number.
-    pub fn new(spiffe: SpiffeId, certificate: Option<String>) -> Result<Self, ApiError> {
+    pub fn new(spiffe: Arc<SpiffeId>, certificate: Option<Arc<str>>) -> Result<Self, ApiError> {
         let actor = match spiffe.class {
             Class::Person => Actor::Person(OperatorId(spiffe.id.clone())),
             Class::Service => Actor::Service(spiffe.id.clone()),

@@ -22,19 +22,30 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{delete, get, post};
 use cryptorun_core::people::Role;
+use std::ops::Deref;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// The largest body any request needs, with room.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// What handlers work with.
+/// What handlers work with. Cheap to clone: each layer of a request has one.
 #[derive(Clone)]
-pub(crate) struct Web {
+pub(crate) struct Web(Arc<Parts>);
+
+pub(crate) struct Parts {
     pub api: Api,
-    pub limiter: Arc<Limiter>,
+    pub limiter: Limiter,
     /// Ends streams when the node goes down.
     pub stop: CancellationToken,
+}
+
+impl Deref for Web {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// One route as the documents, the tests and the router know it.
@@ -102,7 +113,7 @@ const fn route(method: &'static str, path: &'static str, need: Need, what: &'sta
 
 /// The API, with the health routes beside it.
 pub fn router(api: Api, health: Health, limiter: Limiter, stop: CancellationToken) -> Router {
-    let web = Web { api, limiter: Arc::new(limiter), stop };
+    let web = Web(Arc::new(Parts { api, limiter, stop }));
     let v1 = Router::new()
         .route("/v1/status", get(reads::status))
         .route("/v1/scopes", get(reads::scopes))

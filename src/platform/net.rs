@@ -11,6 +11,7 @@
 //! (`kind` and `body` belong to the two ends).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,18 +21,20 @@ use tokio::sync::mpsc;
 use crate::identity::SpiffeId;
 
 /// Who is at the other end, as its certificate says.
+///
+/// Cheap to clone: each request of a connection carries one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub addr: SocketAddr,
-    pub id: SpiffeId,
+    pub id: Arc<SpiffeId>,
     /// The certificate's serial number in hex, for the audit; none where there is no certificate.
-    pub serial: Option<String>,
+    pub serial: Option<Arc<str>>,
 }
 
 impl Peer {
     /// Somebody without a certificate: in tests and simulations.
     pub fn named(addr: SocketAddr, id: SpiffeId) -> Self {
-        Self { addr, id, serial: None }
+        Self { addr, id: Arc::new(id), serial: None }
     }
 }
 

@@ -120,7 +120,7 @@ impl Api {
     ) -> Result<Accepted, ApiError> {
         self.leader_only()?;
         reason_fits(word.reason.as_deref())?;
-        let certificate = caller.certificate.clone();
+        let certificate = caller.certificate.as_deref().map(str::to_owned);
         let command = Command::Approve(Approve { promotion, reason: word.reason, certificate });
         self.submit_accepted(caller, key, command).await
     }

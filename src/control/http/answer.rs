@@ -9,10 +9,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cryptorun_core::wire::Problem;
+use cryptorun_platform::identity::SpiffeId;
 use governor::clock::DefaultClock;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than any operation but founding and catching up takes.
@@ -22,7 +24,7 @@ const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// Requests of one identity. Identities come from certificates, so there are only so many.
 pub struct Limiter {
     per_second: NonZeroU32,
-    of: RateLimiter<String, HashMapStateStore<String>, DefaultClock>,
+    of: RateLimiter<Arc<SpiffeId>, HashMapStateStore<Arc<SpiffeId>>, DefaultClock>,
 }
 
 impl Limiter {
@@ -32,9 +34,9 @@ impl Limiter {
         Self { per_second, of: RateLimiter::hashmap(Quota::per_second(per_second)) }
     }
 
-    fn check(&self, identity: &str) -> Result<(), ApiError> {
+    fn check(&self, identity: &Arc<SpiffeId>) -> Result<(), ApiError> {
         let too_many = |_| ApiError::TooMany { per_second: self.per_second.get() };
-        self.of.check_key(&identity.to_owned()).map_err(too_many)
+        self.of.check_key(identity).map_err(too_many)
     }
 }
 
@@ -71,7 +73,7 @@ impl IntoResponse for ApiError {
 /// Every request passes here.
 pub(super) async fn around(State(web): State<Web>, request: Request, next: Next) -> Response {
     let asked = request.uri().clone();
-    let identity = peer_of(request.extensions()).map(|peer| peer.id.to_string());
+    let identity = peer_of(request.extensions()).map(|peer| Arc::clone(&peer.id));
     let refused = identity.and_then(|identity| web.limiter.check(&identity).err());
     let long = ["/v1/cluster/", "/v1/simulations"].iter().any(|of| asked.path().starts_with(of));
     let within = if long { LONG_ANSWER_WITHIN } else { ANSWER_WITHIN };

@@ -20,6 +20,7 @@ use cryptorun_core::wire::InitRequest;
 use cryptorun_platform::Platform;
 use cryptorun_platform::clock::ManualClock;
 use cryptorun_platform::disk::SimDisk;
+use cryptorun_platform::identity::SpiffeId;
 use cryptorun_platform::metrics::Metrics;
 use cryptorun_platform::net::Peer;
 use cryptorun_platform::random::SeededRandom;
@@ -126,8 +127,10 @@ impl World {
             .body(Body::from(body.to_owned()))
             .unwrap();
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let peer =
-            Peer { serial: who.certificate.clone(), ..Peer::named(addr, who.spiffe.clone()) };
+        let peer = Peer {
+            serial: who.certificate.clone(),
+            ..Peer::named(addr, SpiffeId::clone(&who.spiffe))
+        };
         request.extensions_mut().insert(ConnectInfo(peer));
         self.router.clone().oneshot(request).await.unwrap()
     }
@@ -151,7 +154,8 @@ impl World {
 
 pub(crate) fn caller(class: &str, region: &str, id: &str) -> Caller {
     let spiffe = format!("spiffe://test.example/cryptorun/test/{class}/{region}/{id}");
-    Caller::new(spiffe.parse().unwrap(), Some("0a".to_owned())).unwrap()
+    let spiffe: SpiffeId = spiffe.parse().unwrap();
+    Caller::new(spiffe.into(), Some("0a".into())).unwrap()
 }
 
 pub(crate) fn person(id: &str) -> Caller {

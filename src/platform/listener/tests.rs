@@ -106,7 +106,7 @@ async fn a_certificate_that_is_no_good_is_refused_and_counted_by_its_reason() {
     let (dialed, (_, peer)) = tokio::join!(client.dial(&addr, PATIENCE), async {
         tokio::time::timeout(PATIENCE, listener.next()).await.unwrap()
     });
-    assert_eq!(peer.id, n2);
+    assert_eq!(*peer.id, n2);
     assert!(peer.serial.is_some_and(|serial| serial.len() >= 2));
     assert_eq!(peer_id(dialed.unwrap().get_ref().1), Some(id(Class::Node, "n1")));
 }

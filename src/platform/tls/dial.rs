@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::AlertDescription;
@@ -184,7 +185,7 @@ impl ServerTls {
             .map(|leaf| Ok((spiffe_of(leaf)?, not_after_unix_s(leaf)?, serial_of(leaf))));
         match read {
             Some(Ok::<_, Mismatch>((id, not_after_unix_s, serial))) => {
-                let peer = Peer { addr, id, serial };
+                let peer = Peer { addr, id: Arc::new(id), serial: serial.map(Arc::from) };
                 Some(Accepted { stream, peer, chain, not_after_unix_s })
             }
             // The verifier has read the same leaf already.
