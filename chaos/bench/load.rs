@@ -3,25 +3,22 @@
 //!
 //! It has a thread and a runtime of its own, so that relays and supervisors do not wait for it. Each
 //! client asks, waits for the whole answer, and asks again; an answer other than 200 ends the run.
+//! What it costs itself is taken from the servers, who share its cores: hence `wire.rs`.
 
 use crate::BenchError;
 use crate::machine::cpu_us;
+use crate::wire::Wire;
 use bytes::Bytes;
 use cryptorun_platform::clock::{BootTime, Clock, SystemClock};
 use cryptorun_platform::tls::ClientTls;
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 /// Connections settle and caches fill before anything counts.
 const WARM: Duration = Duration::from_millis(700);
-const DIAL_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a client reaches its server.
 #[derive(Clone)]
@@ -121,17 +118,17 @@ async fn measure(
 }
 
 struct Loop {
-    sender: SendRequest<Full<Bytes>>,
+    wire: Wire,
     ask: Ask,
 }
 
 impl Loop {
     async fn prepare(client: Client) -> Result<Self, BenchError> {
-        let mut sender = connect(&client.reach).await?;
+        let mut wire = Wire::connect(&client.reach).await?;
         if let Some(first) = client.first {
-            send(&mut sender, first).await?;
+            wire.ask(first).await?;
         }
-        Ok(Self { sender, ask: client.ask })
+        Ok(Self { wire, ask: client.ask })
     }
 
     /// Latencies of what was asked from `start` on and before `end`.
@@ -142,61 +139,11 @@ impl Loop {
             if asked >= end {
                 break;
             }
-            send(&mut self.sender, (self.ask)(n)).await?;
+            self.wire.ask((self.ask)(n)).await?;
             if asked >= start {
                 took.push(SystemClock.boot() - asked);
             }
         }
         Ok(took)
-    }
-}
-
-async fn connect(reach: &Reach) -> Result<SendRequest<Full<Bytes>>, BenchError> {
-    match reach {
-        Reach::Plain(addr) => {
-            let tcp = TcpStream::connect(addr)
-                .await
-                .map_err(|error| BenchError::answer(addr.to_string(), error))?;
-            tcp.set_nodelay(true).map_err(|error| BenchError::answer(addr.to_string(), error))?;
-            shake(addr, tcp).await
-        }
-        Reach::Mutual(addr, tls) => {
-            let io = tls
-                .dial(&addr.to_string(), DIAL_WITHIN)
-                .await
-                .map_err(|error| BenchError::answer(addr.to_string(), error))?;
-            shake(addr, io).await
-        }
-    }
-}
-
-async fn shake<I>(addr: &SocketAddr, io: I) -> Result<SendRequest<Full<Bytes>>, BenchError>
-where
-    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = handshake(TokioIo::new(io))
-        .await
-        .map_err(|error| BenchError::answer(addr.to_string(), error))?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-/// Asks and reads the whole answer.
-async fn send(sender: &mut SendRequest<Full<Bytes>>, asked: Asked) -> Result<Bytes, BenchError> {
-    let what = asked.path.clone();
-    let wrong = |why: &dyn std::fmt::Display| BenchError::answer(what.clone(), why);
-    let request = Request::builder()
-        .method(asked.method)
-        .uri(asked.path)
-        .header("host", "localhost")
-        .header("content-type", "application/json")
-        .body(Full::new(asked.body))
-        .map_err(|error| wrong(&error))?;
-    let answer = sender.send_request(request).await.map_err(|error| wrong(&error))?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await.map_err(|error| wrong(&error))?.to_bytes();
-    match status {
-        StatusCode::OK => Ok(body),
-        other => Err(wrong(&format!("{other}: {}", String::from_utf8_lossy(&body)))),
     }
 }

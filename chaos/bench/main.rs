@@ -8,6 +8,7 @@ mod load;
 mod machine;
 mod ours;
 mod report;
+mod wire;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
