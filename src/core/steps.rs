@@ -287,6 +287,12 @@ impl<'a> Run<'a> {
             return Some(self.failed("the candidate is gone"));
         }
         let ends = self.machine.seals(self.scope, reservation);
+        let from = &self.promotion.from;
+        let planned = self.promotion.kind == Kind::Switchover;
+        if planned && !ends.contains_key(from) && self.sink(from).is_none() {
+            // Behind its barrier it may go on by its own clock: zero loss cannot be promised.
+            return Some(self.failed("the holder fell silent before its sink was sealed"));
+        }
         // A required sink whose region fell silent meanwhile is listed, not waited for.
         let (waiting, silent): (Vec<_>, Vec<_>) = reservation
             .required

@@ -428,12 +428,17 @@ impl Machine {
         id: PromotionId,
         unsealed: &[RegionName],
     ) -> Result<String, Refusal> {
-        let scope = self.scope(&self.promotion(id)?.scope)?;
+        let promotion = self.promotion(id)?;
+        let scope = self.scope(&promotion.scope)?;
         let Some(reservation) = scope.reservation.as_ref().filter(|r| r.promotion == Some(id))
         else {
             return Err(wrong_phase(scope, "a token reserved for it"));
         };
         let ends = self.seals(scope, reservation);
+        // A holder that is not heard may go on behind its barrier until its lease ends: only its
+        // own sealed sink says that nothing more was written there.
+        let unheard = Some(&promotion.from)
+            .filter(|from| promotion.kind == Kind::Switchover && !ends.contains_key(*from));
         let gave_up = |region: &RegionName| {
             unsealed.contains(region)
                 && *region != reservation.region
@@ -443,6 +448,8 @@ impl Machine {
             .required
             .iter()
             .filter(|region| !ends.contains_key(*region) && !gave_up(region))
+            .filter(|region| unheard != Some(*region))
+            .chain(unheard)
             .cloned()
             .collect();
         if !missing.is_empty() || ends.len() < scope.policy.sinks_needed() {

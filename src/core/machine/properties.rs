@@ -190,3 +190,41 @@ fn a_cut_from_the_leaders_region_is_named_through_the_third() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].class, Class::LinkCut { a, b, relayed_via: Some(region(1)) });
 }
+
+/// A holder that is not heard may go on behind its barrier while its lease lives. Nothing says where
+/// it ended but its own sealed sink, so the lease's end alone must not finish a switchover.
+#[test]
+fn a_switchover_is_undone_when_its_holder_falls_silent_before_its_sink_is_sealed() {
+    use crate::people::Actor;
+    use crate::plan::Step;
+    use crate::promotion::Outcome;
+    let mut world = World::running(Mode::Approve);
+    let (from, others) = (world.scope().assigned.clone(), [region(1), region(2)]);
+    let ask = RequestPromotion {
+        kind: Kind::Switchover,
+        scope: warm(),
+        from: None,
+        to: others[0].clone(),
+        reason: Some("test".into()),
+        plan: None,
+    };
+    let id = PromotionId(1);
+    world.propose(Actor::Person("ana".into()), Command::RequestPromotion(ask)).answer.unwrap();
+    let approve = Approve { promotion: id, reason: None, certificate: None };
+    world.propose(Actor::Person("eve".into()), Command::Approve(approve)).answer.unwrap();
+    let before = world.scope().history.clone();
+    while world.machine.promotions()[&id].token.is_none() {
+        world.work(&from);
+        others.iter().for_each(|name| world.work(name));
+        for command in crate::steps::advance(&world.machine) {
+            let _ = world.propose(Actor::Controller, command);
+        }
+    }
+    assert_eq!(world.machine.promotions()[&id].current().map(|s| s.step), Some(Step::Seal));
+    let now = world.now;
+    world.lost.insert(from, now);
+    world.advance(Millis::secs(40));
+    let ended = &world.machine.promotions()[&id].state;
+    assert!(matches!(ended, State::Ended(Outcome::RolledBack { .. })), "{ended:?}");
+    assert_eq!(world.scope().history, before, "nobody else was granted it");
+}

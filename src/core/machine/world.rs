@@ -228,7 +228,8 @@ impl World {
         }
     }
 
-    fn work(&mut self, name: &RegionName) {
+    /// A worker renews, if it is up and heard, and obeys.
+    pub fn work(&mut self, name: &RegionName) {
         let Some(mut worker) = self.workers.remove(name) else { return };
         if worker.up && self.reachable(name) {
             self.renew(&mut worker);
