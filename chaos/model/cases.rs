@@ -4,24 +4,41 @@ use crate::clock::Rate;
 use crate::lease::{self, Lease};
 use crate::mutants::Mutant;
 use crate::report::{Run, explore};
+use crate::sinks::{self, Sinks};
+use cryptorun_core::scope::Mode;
 use std::time::Duration;
 
 /// Longer than any run takes on two slow cores; reaching it is a failure.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// A run by name.
+pub type Check = (&'static str, Box<dyn Fn() -> Run>);
 
 /// Every model within its bounds.
-pub fn checks() -> Vec<fn() -> Run> {
+pub fn checks() -> Vec<Check> {
+    let lease = |name, bounds: fn(u8) -> lease::Bounds, ticks| -> Check {
+        (name, Box::new(move || explore(name, Lease::new(bounds(ticks), None), LIMIT)))
+    };
+    let sinks = |name, bounds: fn() -> sinks::Bounds| -> Check {
+        (name, Box::new(move || explore(name, Sinks::new(bounds(), None), LIMIT)))
+    };
     vec![
-        || lease("lease, clocks and leaders", lease_time(6)),
-        || lease("lease, given back", lease_given(4)),
-        || lease("lease, repeated requests", lease_repeated(4)),
-        || lease("lease, a second start", lease_reopened(4)),
-        || lease("lease, restored", lease_restored(4)),
+        lease("lease, clocks and leaders", lease_time, 6),
+        lease("lease, given back", lease_given, 4),
+        lease("lease, repeated requests", lease_repeated, 4),
+        lease("lease, a second start", lease_reopened, 4),
+        lease("lease, restored", lease_restored, 4),
+        sinks("sinks, failover", failover),
+        sinks("sinks, switchover", switchover),
+        sinks("sinks, switchover cut short", cut_short),
     ]
 }
 
 /// One mutant, in the model that is to find it.
 pub fn mutant(mutant: Mutant) -> Run {
+    if let Some(bounds) = in_sinks(mutant) {
+        return explore(mutant.id(), Sinks::new(bounds, Some(mutant)), LIMIT);
+    }
     let fast = lease::Bounds { leader_rates: vec![Rate::Fast], ..lease_time(5) };
     let alone = lease::Bounds { leaders: 0, ..fast.clone() };
     let bounds = match mutant {
@@ -46,12 +63,55 @@ pub fn mutant(mutant: Mutant) -> Run {
         | Mutant::StampBeforeReceipt
         | Mutant::DeadlineFromAnswer
         | Mutant::GrantWithoutExpiry => alone,
+        _ => alone,
     };
     explore(mutant.id(), Lease::new(bounds, Some(mutant)), LIMIT)
 }
 
-fn lease(name: &str, bounds: lease::Bounds) -> Run {
-    explore(name, Lease::new(bounds, None), LIMIT)
+fn in_sinks(mutant: Mutant) -> Option<sinks::Bounds> {
+    Some(match mutant {
+        Mutant::TailBeforeSeal | Mutant::SealDuringWrite | Mutant::SealNotKept => failover(),
+        Mutant::ForkNotCut => sinks::Bounds { returns: 1, ..failover() },
+        Mutant::MaximumInMemory => sinks::Bounds { crashes: 1, ..failover() },
+        Mutant::TokenReadAtWrite => sinks::Bounds { crashes: 0, returns: 1, ..failover() },
+        Mutant::SwitchoverUnsealed => cut_short(),
+        Mutant::BarrierIsAFlag | Mutant::AbortAfterHandover | Mutant::ControllerHandsOver => {
+            sinks::Bounds { prompt: true, ..switchover() }
+        }
+        _ => return None,
+    })
+}
+
+/// The holder falls silent, the controller moves the scope.
+pub fn failover() -> sinks::Bounds {
+    sinks::Bounds {
+        writes: 1,
+        turns: 4,
+        silences: 1,
+        may_be_silent: vec![0],
+        returns: 0,
+        crashes: 0,
+        may_crash: vec![2],
+        switchovers: 0,
+        resumes: 0,
+        late: 0,
+        mode: Mode::Auto,
+        prompt: true,
+    }
+}
+
+/// A planned move, with a holder that may go on by its own clock.
+pub fn switchover() -> sinks::Bounds {
+    sinks::Bounds {
+        writes: 1,
+        turns: 0,
+        silences: 0,
+        switchovers: 1,
+        resumes: 1,
+        mode: Mode::Approve,
+        prompt: false,
+        ..failover()
+    }
 }
 
 /// Clocks and changes of leader alone, as deep as a run-out needs.
@@ -101,6 +161,11 @@ pub fn lease_restored(ticks: u8) -> lease::Bounds {
     }
 }
 
+/// A planned move whose holder falls silent on the way, and the time in which its lease runs out.
+pub fn cut_short() -> sinks::Bounds {
+    sinks::Bounds { writes: 0, silences: 1, turns: 3, prompt: true, ..switchover() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,17 +176,28 @@ mod tests {
             lease::Bounds { leader_rates: vec![Rate::Fast], leaders: 0, ..lease_time(5) },
             lease::Bounds { renewals: [0, 0, 2], ..lease_restored(4) },
         ] {
-            let run = lease("small", bounds);
+            let run = explore("small", Lease::new(bounds, None), LIMIT);
             assert!(run.is_green(), "{run}");
         }
     }
 
     #[test]
-    fn mistakes_with_time_are_found() {
+    fn the_fence_holds_within_a_small_bound() {
+        let moved = sinks::Bounds { prompt: true, resumes: 0, ..switchover() };
+        for bounds in [failover(), moved] {
+            let run = explore("small", Sinks::new(bounds, None), LIMIT);
+            assert!(run.is_green(), "{run}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_found() {
         for (mutant_, property) in [
             (Mutant::DeadlineFromAnswer, "holder_stops_g_before_the_next_grant"),
             (Mutant::OpenInherits, "one_holder"),
             (Mutant::RestoreGrantsAtOnce, "holder_stops_g_before_the_next_grant"),
+            (Mutant::SealDuringWrite, "no_sink_takes_a_lower_token"),
+            (Mutant::ControllerHandsOver, "handed_over_is_over"),
         ] {
             let run = mutant(mutant_);
             assert!(run.found.iter().any(|found| found.property == property), "{run}");

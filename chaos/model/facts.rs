@@ -25,6 +25,13 @@ facts! {
     GrantAfterGivingBack = "a grant after a lease was given back",
     StampedEntryLost = "a change of leader lost a stamped entry",
     Restore = "a restore from a snapshot",
+    Regrant = "a regrant",
+    RenewalWithheld = "a withheld renewal",
+    SwitchoverGranted = "a switchover past its grant",
+    FailoverGranted = "a failover past its grant, its holder lost",
+    GrantWithUnsealedSink = "a failover while a sink could not be sealed",
+    WriteTurnedAway = "a write turned away by a sink",
+    HolderWentOn = "a drained holder that went on",
 }
 
 /// How often each was reached.

@@ -15,3 +15,4 @@ pub mod lease;
 pub mod mutants;
 pub mod report;
 pub mod setup;
+pub mod sinks;

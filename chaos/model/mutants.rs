@@ -4,8 +4,10 @@
 //! None is a line in the product. A mutant changes the environment, what wraps a keeper or a sink, or
 //! the machine's records after an entry was applied ([`Mutant::edit`]).
 
-use cryptorun_core::command::{Answer, Command};
+use cryptorun_core::command::{Answer, Command, StepFailed};
 use cryptorun_core::machine::Machine;
+use cryptorun_core::plan::Step;
+use cryptorun_core::promotion::StepState;
 use cryptorun_core::record::Record;
 use cryptorun_core::scope::{Phase, Scope};
 
@@ -45,6 +47,16 @@ mutants! {
     DeadlineFromAnswer = "x19-deadline-from-answer", "the deadline counts from the answer";
     RetryResetsTime = "x20-retry-resets-time", "a retry counts from itself";
     AnswerBySeqAlone = "x21-answer-by-seq-alone", "an answer is matched by its number alone";
+    TailBeforeSeal = "x3-tail-before-seal", "a sink answers its end before it refuses";
+    BarrierIsAFlag = "x5-barrier-is-a-flag", "a barrier stops admission, not the log";
+    AbortAfterHandover = "x6-abort-after-handover", "a holder goes on after its hand-over was sent";
+    ControllerHandsOver = "x8-controller-hands-over", "the controller hands over, the holder has not stopped";
+    SealDuringWrite = "x11-seal-during-write", "a seal does not wait for the write in flight";
+    TokenReadAtWrite = "x12-token-read-at-write", "the token is read when writing, not when admitted";
+    MaximumInMemory = "x13-maximum-in-memory", "a sink forgets its highest token in a crash";
+    SwitchoverUnsealed = "switchover-unsealed", "a switchover goes on without the seal of a holder that fell silent";
+    SealNotKept = "seal-not-kept", "a sink answers a seal and goes on as before";
+    ForkNotCut = "fork-not-cut", "a former holder keeps what lies beyond its range";
     GrantWithoutExpiry = "grant-without-expiry", "a lease is over as soon as time is noticed to pass";
 }
 
@@ -81,9 +93,31 @@ impl Mutant {
                     (scope.lease, scope.phase) = (None, Phase::Vacant);
                 });
             }
+            (Self::SwitchoverUnsealed, Command::StepFailed(failed)) if accepted => {
+                seal_without_holder(before, failed, after);
+            }
             _ => {}
         }
     }
+}
+
+/// As if the sinks that did answer had been enough.
+fn seal_without_holder(before: &Machine, failed: &StepFailed, after: &mut Machine) {
+    let Some(mut promotion) = before.promotions().get(&failed.promotion).cloned() else { return };
+    let Some(mut scope) = before.scopes().get(&promotion.scope).cloned() else { return };
+    let Some(mut reservation) = scope.reservation.clone() else { return };
+    let ends = before.seals(&scope, &reservation);
+    if failed.step != Step::Seal || ends.len() < scope.policy.sinks_needed() {
+        return;
+    }
+    reservation.required = ends.keys().cloned().collect();
+    reservation.sealed = ends;
+    scope.reservation = Some(reservation);
+    for record in promotion.steps.iter_mut().filter(|record| record.step == Step::Seal) {
+        record.state = StepState::Done { note: String::new() };
+    }
+    after.load(Record::Scope(scope));
+    after.load(Record::Promotion(promotion));
 }
 
 fn change_scopes(machine: &mut Machine, change: impl Fn(&mut Scope)) {
