@@ -26,7 +26,7 @@ const MARGIN: Millis = Millis(300);
 pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), Trouble> {
     let span = if arguments.quick { Millis::secs(10) } else { Millis::secs(60) };
     // Each region is cut off in turn: what guards against a flapping primary must not end that.
-    let wish = Wish { limits: &[("regrant_max", "1000")] };
+    let wish = Wish { limits: &[("regrant_max", "1000")], ..Wish::default() };
     let mut world = None;
     for (a, b) in LINKS {
         for direction in [Direction::Both, Direction::AToB, Direction::BToA] {

@@ -8,12 +8,13 @@
 //! What always holds: no process outlives a scenario, however it ends; nothing is judged by what a
 //! stage of it believes.
 //!
-//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`.
+//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `overload.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`.
 
 mod cut_links;
 mod judge;
 mod kill_matrix;
 mod killed_nodes;
+mod overload;
 mod reader;
 mod region_lost;
 mod stopped_primary;
@@ -64,6 +65,8 @@ enum Scenario {
     KillMatrix,
     /// Nodes killed while they write; every acknowledged write is looked up afterwards
     KilledNodes,
+    /// Floods, endless requests, silent connections; leases and good clients do not notice
+    Overload,
     /// A whole region gone, its approvals given early and late
     RegionLost,
     /// The primary stopped longer than its lease and woken in the middle of a burst
@@ -77,9 +80,10 @@ enum Scenario {
 }
 
 impl Scenario {
-    const EACH: [Self; 6] = [
+    const EACH: [Self; 7] = [
         Self::Strangers,
         Self::KilledNodes,
+        Self::Overload,
         Self::CutLinks,
         Self::StoppedPrimary,
         Self::RegionLost,
@@ -90,6 +94,7 @@ impl Scenario {
         match self {
             Self::KillMatrix => kill_matrix::run(arguments, verdicts).await,
             Self::KilledNodes => killed_nodes::run(arguments, verdicts).await,
+            Self::Overload => overload::run(arguments, verdicts).await,
             Self::RegionLost => region_lost::run(arguments, verdicts).await,
             Self::StoppedPrimary => stopped_primary::run(arguments, verdicts).await,
             Self::CutLinks => cut_links::run(arguments, verdicts).await,

@@ -34,7 +34,9 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
     };
     let wish = match arguments.real_times {
         true => Wish::default(),
-        false => Wish { limits: &[("emergency_age", "30s"), ("behind_max", "10s")] },
+        false => {
+            Wish { limits: &[("emergency_age", "30s"), ("behind_max", "10s")], ..Wish::default() }
+        }
     };
     for seconds in seconds {
         let name = match seconds {

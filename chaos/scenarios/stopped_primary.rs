@@ -28,8 +28,10 @@ const PROMOTE_WITHIN: Millis = Millis::secs(120);
 
 pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), Trouble> {
     // Many stops in one lab: what guards against a flapping primary must not end the experiment.
-    let wish =
-        Wish { limits: &[("regrant_max", "1000"), ("cooldown", "1s"), ("daily_budget", "1000")] };
+    let wish = Wish {
+        limits: &[("regrant_max", "1000"), ("cooldown", "1s"), ("daily_budget", "1000")],
+        ..Wish::default()
+    };
     let rounds = if arguments.quick { 2 } else { 6 };
     for promoted in [false, true] {
         let word = if promoted { "another-promoted" } else { "regrant" };

@@ -8,11 +8,11 @@ use cryptorun_core::scope::{ScopeId, Tier};
 use cryptorun_core::time::Millis;
 use cryptorun_core::token::Token;
 use cryptorun_core::wire::{Consistency, Journal, PartitionState, PromotionStatus, Status};
-use cryptorun_lab::demo::DemoOptions;
 use cryptorun_lab::demo::layout::{Lab, Site};
 use cryptorun_lab::demo::operator::{Operator, Said};
 use cryptorun_lab::demo::report::Teller;
 use cryptorun_lab::demo::stages::{self, People, is_level, sight, warm};
+use cryptorun_lab::demo::{DemoOptions, REQUESTS_PER_SECOND};
 use cryptorun_lab::http;
 use cryptorun_lab::protocol::VenueStatus;
 use cryptorun_platform::clock::{BootTime, Clock, SystemClock};
@@ -80,6 +80,8 @@ pub async fn until_after(then: BootTime, span: Millis) {
 pub struct Wish {
     /// Lines for `limits:` of `cluster.yaml`.
     pub limits: &'static [(&'static str, &'static str)],
+    /// Requests a second of one person; by default what the demo allows.
+    pub requests_per_second: Option<u32>,
 }
 
 pub struct World {
@@ -143,7 +145,7 @@ impl World {
             json: true,
             live: false,
             frames: None,
-            requests_per_second: cryptorun_lab::demo::REQUESTS_PER_SECOND,
+            requests_per_second: wish.requests_per_second.unwrap_or(REQUESTS_PER_SECOND),
             base_port: arguments.base_port,
             program,
         };
