@@ -28,6 +28,7 @@ use cryptorun_platform::Platform;
 use cryptorun_platform::clock::BootTime;
 use cryptorun_platform::net::{CallError, Peers, Service};
 use cryptorun_platform::spawn::Task;
+use openraft::errors::Fatal;
 use openraft_rt::{Instant, WatchReceiver};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -274,8 +275,9 @@ impl Node {
         }
     }
 
-    /// Returns when the disk has failed: the process must end. A stopped node is recoverable, one
-    /// that goes on without its log is not.
+    /// Returns when the disk has failed, or Raft has stopped over it (a snapshot that could not be
+    /// written): the process must end. A stopped node is recoverable, one that goes on without its
+    /// log, or as an empty shell, is not.
     pub async fn failed(&self) -> String {
         let log = self.0.log.segments().failed();
         let audit = self.0.machine.inner().audit().segments().failed();
@@ -283,6 +285,24 @@ impl Node {
             biased;
             failure = log => failure.to_string(),
             failure = audit => failure.to_string(),
+            failure = self.core_failed() => failure,
+        }
+    }
+
+    /// A node that was told to stop has not failed.
+    async fn core_failed(&self) -> String {
+        let mut metrics = self.0.raft.metrics();
+        loop {
+            let state = metrics.borrow_watched().running_state.clone();
+            match state {
+                Err(fatal @ (Fatal::StorageError(_) | Fatal::Panicked)) => {
+                    return format!("raft has stopped: {fatal}");
+                }
+                Err(Fatal::Stopped) | Ok(()) => {}
+            }
+            if metrics.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 

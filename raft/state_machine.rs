@@ -277,7 +277,11 @@ impl Inner {
             probe.applied(Seen { log_id: &log_id, entry, hash: standing.hash, machine });
         }
         if log_id.leader_id.node_id == self.id && !self.leads(entry) {
-            let base = machine.now().log;
+            let base = if cryptorun_core::seeded_bug::is("logtime_goes_back") {
+                cryptorun_core::time::LogTime::default()
+            } else {
+                machine.now().log
+            };
             // Read after the base was taken: LogTime may only fall behind true time.
             let at = self.clock.boot();
             self.anchor.send_replace(Some(Anchor { leader: log_id.leader_id, base, at }));

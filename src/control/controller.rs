@@ -20,6 +20,9 @@ use std::time::Duration;
 
 /// It looks at least so often; time passes in the log by the leader's own ticks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A log that says it leads and takes nothing (it is on its way down, or has just lost) is left alone
+/// for so long: asking it again at once would spin.
+const STEP_BACK: Duration = Duration::from_millis(50);
 /// A refused command is not proposed again before.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,7 @@ pub async fn control(log: Arc<dyn Log>, platform: Platform) {
             return;
         }
         tracing::info!(node = log.node(), "not leading any more");
+        tokio::time::sleep(STEP_BACK).await;
     }
 }
 

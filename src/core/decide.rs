@@ -540,7 +540,9 @@ impl<'a> View<'a> {
             .filter(|_| live.is_some());
         let ok = match self.ask.kind {
             Kind::Switchover => live.is_some(),
-            Kind::Failover | Kind::Emergency => live.is_none(),
+            Kind::Failover | Kind::Emergency => {
+                live.is_none() || crate::seeded_bug::is("holder_back_unnoticed")
+            }
         };
         let degraded = matches!(self.scope.phase, Phase::Degraded { .. });
         Predicate {
@@ -707,6 +709,7 @@ impl<'a> View<'a> {
     /// Maintenance keeps the controller's hands off; a person is told and may go on.
     fn pause(&self) -> Predicate {
         let pause = self.scope.pause.as_ref().filter(|p| !p.is_over(self.machine.now()));
+        let pause = pause.filter(|_| !crate::seeded_bug::is("pause_ignored"));
         Predicate {
             value: pause.map_or("none".to_owned(), |p| {
                 format!("by {} until {}: {}", p.owner, p.until_wall, p.reason)

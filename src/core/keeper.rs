@@ -88,6 +88,9 @@ impl Keeper {
     /// outstanding this is a retry and keeps the first attempt's time.
     pub fn attempt(&mut self, now: BootNs) -> u64 {
         let next = self.seq + 1;
+        if crate::seeded_bug::is("retry_restarts_clock") {
+            self.outstanding = None;
+        }
         self.outstanding.get_or_insert(Outstanding { seq: next, first_sent: now }).seq
     }
 
@@ -129,6 +132,9 @@ impl Keeper {
 
     /// Before a release or hand-over is sent: the token is never acted under again.
     pub fn give_up(&mut self, scope: &ScopeId) -> Option<Token> {
+        if crate::seeded_bug::is("handover_keeps_token") {
+            return self.held.get(scope).map(|held| held.token);
+        }
         let held = self.held.remove(scope)?;
         self.given_up.insert((scope.clone(), held.token));
         Some(held.token)

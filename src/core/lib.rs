@@ -29,6 +29,7 @@ pub mod refusal;
 pub mod region;
 pub mod report;
 pub mod scope;
+pub mod seeded_bug;
 pub mod session;
 pub mod steps;
 pub mod time;

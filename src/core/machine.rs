@@ -13,6 +13,8 @@
 //! Next: `machine/sessions.rs`, `machine/authority.rs`, `machine/promotions.rs`, `machine/upkeep.rs`.
 
 mod authority;
+#[cfg(test)]
+mod found_by_simulation;
 mod promotions;
 #[cfg(test)]
 mod properties;
@@ -179,6 +181,14 @@ impl Machine {
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
         let log = self.clock.now.log.max(entry.stamp.log); // A new leader's clock may trail.
         self.clock.now = Stamp { log, wall: entry.stamp.wall };
+        #[cfg(feature = "mutants")]
+        if crate::seeded_bug::is("logtime_goes_back") {
+            self.clock.now.log = entry.stamp.log;
+        }
+        #[cfg(feature = "mutants")]
+        if crate::seeded_bug::is("apply_remembers") && crate::seeded_bug::applied_before() {
+            self.clock.now.wall.0 += 1;
+        }
         let mut turn = Turn {
             index,
             at: self.clock.now,
@@ -188,7 +198,9 @@ impl Machine {
             changed: BTreeSet::from([RecordKey::Clock]),
         };
         self.run_out(&mut turn);
-        let answer = match self.recall(entry) {
+        let recalled =
+            self.recall(entry).filter(|_| !crate::seeded_bug::is("request_table_ignored"));
+        let answer = match recalled {
             Some(earlier) => earlier,
             None => {
                 let answer = self.dispatch(&mut turn, &entry.command);
@@ -289,7 +301,10 @@ impl Machine {
         subject: &str,
         detail: &str,
     ) {
-        let entry = self.audit_head.append(AuditEntry {
+        if action == "approve" && crate::seeded_bug::is("audit_entry_skipped") {
+            return;
+        }
+        let mut entry = self.audit_head.append(AuditEntry {
             seq: 0,
             index: turn.index,
             at: turn.at,
@@ -300,6 +315,9 @@ impl Machine {
             detail: detail.to_owned(),
             hash: Hash::ZERO,
         });
+        if action == "grant" && crate::seeded_bug::is("audit_entry_edited") {
+            entry.detail.push('.');
+        }
         turn.touch(RecordKey::AuditHead);
         turn.touch(RecordKey::Audit(entry.seq));
         let oldest_kept = entry.seq.saturating_sub(crate::audit::KEPT) + 1;

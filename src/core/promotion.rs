@@ -337,6 +337,9 @@ pub struct Promotion {
 impl Promotion {
     /// How many more people it needs.
     pub fn people_missing(&self) -> u32 {
+        if self.people_needed > 1 && crate::seeded_bug::is("one_person_too_few") {
+            return 0;
+        }
         self.people_needed.saturating_sub(u32::try_from(self.approvals.len()).unwrap_or(u32::MAX))
     }
 
@@ -374,6 +377,7 @@ impl Promotion {
 
     /// Whether a step is being done.
     pub fn is_at(&self, step: Step) -> bool {
-        self.current().is_some_and(|r| r.step == step && r.state == StepState::Started)
+        self.state == State::Running
+            && self.current().is_some_and(|r| r.step == step && r.state == StepState::Started)
     }
 }

@@ -210,6 +210,9 @@ pub struct ScopePolicy {
 impl ScopePolicy {
     /// Sinks that must answer a seal before anyone may write: two where there are three or more.
     pub fn sinks_needed(&self) -> usize {
+        if crate::seeded_bug::is("one_seal_is_enough") {
+            return 1;
+        }
         if self.members.len() >= 3 { 2 } else { 1 }
     }
 }
@@ -290,6 +293,9 @@ impl Reservation {
 
     /// The highest end position a sealed sink answered: what the candidate must have.
     pub fn tail(&self) -> Position {
+        if crate::seeded_bug::is("start_is_lowest") {
+            return self.sealed.values().copied().min().unwrap_or_default();
+        }
         self.sealed.values().copied().max().unwrap_or_default()
     }
 }

@@ -141,6 +141,14 @@ fn best_candidate(machine: &Machine, scope: &Scope) -> Option<(Kind, RegionName)
 fn drive(machine: &Machine, scope: &Scope, promotion: &Promotion) -> Option<Command> {
     let record = promotion.current()?;
     if record.state == StepState::Pending {
+        if record.step == Step::Drain && machine.live_lease(&scope.id).is_none() {
+            // Nobody is left to stop, and waiting would keep the scope from being granted anew.
+            return Some(Command::Rollback(Rollback {
+                scope: scope.id.clone(),
+                promotion: Some(promotion.id),
+                why: "the holder's lease ended before it was asked to stop".to_owned(),
+            }));
+        }
         return Some(Command::StepStarted(StepStarted {
             promotion: promotion.id,
             step: record.step,
@@ -204,6 +212,9 @@ impl<'a> Run<'a> {
     }
 
     fn is_late(&self) -> bool {
+        if crate::seeded_bug::is("step_never_late") {
+            return false;
+        }
         let run_out = self.machine.timing().map(|timing| timing.run_out()).unwrap_or_default();
         self.took() > self.record.step.deadline(run_out)
     }
@@ -312,7 +323,9 @@ impl<'a> Run<'a> {
         };
         let tail = reservation.tail();
         let before = reservation.sealed.get(&reservation.region).copied().unwrap_or_default();
-        let session = self.machine.live_session(&reservation.candidate)?;
+        let Some(session) = self.machine.live_session(&reservation.candidate) else {
+            return Some(self.failed("the candidate is gone"));
+        };
         let has = session.report.scopes.get(&self.scope.id).map(|r| r.end).unwrap_or_default();
         if has == tail {
             let fetched = tail.seq.saturating_sub(before.seq);

@@ -307,6 +307,9 @@ impl Timing {
 
     /// How long after `t_send` a holder may act: `TTL·(1−ρ) − G`, rounded down.
     pub fn holder_span(&self) -> Millis {
+        if crate::seeded_bug::is("guard_forgotten") {
+            return self.ttl;
+        }
         let give = (self.ttl.0 * u64::from(self.rate_error_permille)).div_ceil(1000);
         Millis(self.ttl.0.saturating_sub(give).saturating_sub(self.guard.0))
     }

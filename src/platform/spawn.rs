@@ -6,6 +6,13 @@ use tokio::task::JoinHandle;
 pub trait Spawn: Send + Sync + 'static {
     /// `name` is for whoever looks at a stuck process; it is not an identity.
     fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>) -> Task;
+
+    /// Runs work that waits for a disk or a lock where it holds nobody up: on a thread of its own.
+    /// The simulator does it in place, since threads end in no order. False when it did not end.
+    fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, bool> {
+        let running = tokio::task::spawn_blocking(work);
+        Box::pin(async move { running.await.is_ok() })
+    }
 }
 
 /// A running task. Dropping it lets the task run on.

@@ -431,7 +431,7 @@ fn feed(
 }
 
 /// Compares the clock that leases count by with the oscillator; too far apart, nothing is held.
-async fn watch_clocks(platform: Platform, standing: Arc<Standing>, stop: CancellationToken) {
+pub async fn watch_clocks(platform: Platform, standing: Arc<Standing>, stop: CancellationToken) {
     let mut meter = RateMeter::default();
     while !stop.is_cancelled() {
         let allowed = standing

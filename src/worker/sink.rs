@@ -258,9 +258,17 @@ impl Sink {
     /// Refuses everything below `token` from now on and says where the chain ends.
     pub async fn seal(&self, token: Token) -> Result<Sealed, SinkError> {
         self.run(|inner| async move {
+            let before = inner.log.end();
+            if cryptorun_core::seeded_bug::is("tail_before_seal") {
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            }
             let _gate = inner.gate.lock().await;
-            inner.raise(token).await?;
-            let sealed = Sealed { token, end: inner.log.end() };
+            if !cryptorun_core::seeded_bug::is("seal_skipped") {
+                inner.raise(token).await?;
+            }
+            let late = cryptorun_core::seeded_bug::is("tail_before_seal");
+            let end = if late { before } else { inner.log.end() };
+            let sealed = Sealed { token, end };
             inner.view.send_modify(|view| view.sealed = Some(sealed));
             Ok(sealed)
         })
@@ -390,7 +398,7 @@ impl Inner {
         let current = self.log.fence();
         let batch = make(self.log.end());
         let (seq, rows) = (batch.header.seq(), u64::from(batch.header.rows));
-        if token < current {
+        if token < current && !cryptorun_core::seeded_bug::is("fence_check_removed") {
             self.keep_late(&mut forks, token, batch)?;
             return Err(SinkError::Fenced { presented: token, current });
         }
@@ -409,7 +417,7 @@ impl Inner {
         let bytes = Bytes::from(batch.encode());
         let draft = Draft { bytes, origin: Origin::Own, shown: token, at };
         let entries = self.log.append(vec![draft]).await?;
-        if !lives() {
+        if !lives() && !cryptorun_core::seeded_bug::is("late_write_published") {
             // Synced and seen by nobody: it leaves the chain before the gate opens again.
             let kept: Vec<Bytes> = entries.iter().map(|entry| entry.bytes.clone()).collect();
             let disk = self.platform.disk.as_ref();
@@ -442,7 +450,8 @@ impl Inner {
                 }
             };
             let (seq, token) = (header.seq(), header.token);
-            if fork::committed_end(reigns, token).is_some_and(|end| seq > end) {
+            let beyond = fork::committed_end(reigns, token).is_some_and(|end| seq > end);
+            if beyond && !cryptorun_core::seeded_bug::is("beyond_end_followed") {
                 self.turned_away(token, seq, u64::from(header.rows), Fate::Fenced);
                 stopped = Some(SinkError::Fenced { presented: token, current });
                 break;
@@ -545,6 +554,9 @@ impl Inner {
         for (token, entries) in by_token {
             let records: Vec<Bytes> = entries.iter().map(|entry| entry.bytes.clone()).collect();
             let disk = self.platform.disk.as_ref();
+            if cryptorun_core::seeded_bug::is("fork_discarded") {
+                continue;
+            }
             let fork = forks.keep(disk, token, &records).map_err(SinkError::Fork)?;
             tracing::warn!(scope = %self.scope, fork = %fork.name, rows = fork.rows, "fork cut");
             self.log.note(Note {
@@ -615,8 +627,10 @@ impl Inner {
         ask: impl FnOnce(&mut Store) -> T + Send + 'static,
     ) -> Result<T, SinkError> {
         let store = Arc::clone(&self.store);
-        let asked = tokio::task::spawn_blocking(move || ask(&mut lock(&store)));
-        asked.await.map_err(|_| SinkError::Stopped)
+        let (tell, told) = oneshot::channel();
+        let work = Box::new(move || drop(tell.send(ask(&mut lock(&store)))));
+        self.platform.spawn.blocking(work).await;
+        told.await.map_err(|_| SinkError::Stopped)
     }
 }
 

@@ -108,7 +108,7 @@ impl Standing {
     }
 
     /// Why nothing may be held now.
-    pub(crate) fn barred(&self) -> Option<String> {
+    pub fn barred(&self) -> Option<String> {
         self.book().barred.clone()
     }
 
@@ -151,7 +151,10 @@ impl Standing {
 
     /// Before each attempt at a renewal: reads the clock and answers the number to send.
     pub(crate) fn attempt(&self) -> u64 {
-        let now = self.clock.boot().0;
+        let mut now = self.clock.boot().0;
+        if cryptorun_core::seeded_bug::is("t_send_late") {
+            now += 900_000_000;
+        }
         self.book().keeper.as_mut().map_or(0, |keeper| keeper.attempt(now))
     }
 
@@ -200,7 +203,9 @@ impl Standing {
             let mut next = BTreeMap::clone(current);
             for directive in directives {
                 let known = next.get(&directive.scope);
-                if known.is_some_and(|known| known.rev > directive.rev || *known == directive) {
+                let old = known.is_some_and(|known| known.rev > directive.rev)
+                    && !cryptorun_core::seeded_bug::is("stale_directive_obeyed");
+                if old || known.is_some_and(|known| *known == directive) {
                     continue;
                 }
                 renew |= matches!(directive.want, Want::Primary { token, .. }

@@ -38,7 +38,13 @@ impl Machine {
             Some(id) => self.may_reserve_for(scope, id, &region)?,
             None => self.may_regrant(turn, scope, session)?,
         };
-        let token = Token { incarnation: self.incarnation(), epoch: scope.highest.epoch + 1 };
+        let mut token = Token { incarnation: self.incarnation(), epoch: scope.highest.epoch + 1 };
+        if reserve.promotion.is_none()
+            && scope.highest.epoch > 0
+            && crate::seeded_bug::is("token_reused")
+        {
+            token = scope.highest;
+        }
         let reservation = Reservation {
             token,
             candidate: reserve.candidate.clone(),
@@ -137,7 +143,9 @@ impl Machine {
         if reservation.token != grant.token {
             return Err(wrong_token(scope, grant.token, reservation.token));
         }
-        if let (Some(lease), Some(until)) = (&scope.lease, self.lease_expires(scope)) {
+        if let (Some(lease), Some(until)) = (&scope.lease, self.lease_expires(scope))
+            && !crate::seeded_bug::is("grant_without_expiry")
+        {
             let holder = lease.holder.to_string();
             return Err(Refusal::LeaseHeld { scope: scope.id.clone(), holder, until });
         }

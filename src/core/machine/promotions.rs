@@ -145,6 +145,11 @@ impl Machine {
         let promotion = self.promotion(approve.promotion)?.clone();
         self.still_waiting(turn, &promotion)?;
         self.allowed(&operator, Role::Approver, &promotion.scope, Some(&promotion.to))?;
+        let mut operator = operator;
+        if promotion.approvals.contains_key(&operator) && crate::seeded_bug::is("same_person_twice")
+        {
+            operator = OperatorId(format!("{operator}'"));
+        }
         if promotion.approvals.contains_key(&operator) {
             return Err(Refusal::SamePerson { operator, promotion: promotion.id });
         }
@@ -218,6 +223,9 @@ impl Machine {
         self.allowed(&by, role, &promotion.scope, Some(&promotion.to))?;
         self.before_reserve(&promotion)?;
         let by = turn.actor.clone();
+        if crate::seeded_bug::is("cancelled_goes_on") {
+            return Ok(Outcome::Done);
+        }
         self.stop_early(turn, &promotion, promotion::Outcome::Cancelled { by });
         Ok(Outcome::Done)
     }
@@ -328,7 +336,7 @@ impl Machine {
             }
         });
         self.change_scope(turn, &promotion.scope, |_| {});
-        if done.step == Step::Report {
+        if done.step == Step::Report && !crate::seeded_bug::is("report_ends_nothing") {
             self.end_promotion(turn, promotion.id, promotion::Outcome::Done);
         }
         Ok(Outcome::Done)
@@ -426,7 +434,9 @@ impl Machine {
             State::Ended(outcome) => return Err(over(outcome.as_str().to_owned())),
         }
         // A permission ends with whichever clock passes first.
-        if turn.now() >= promotion.expires_log || turn.at.wall >= promotion.expires_wall {
+        let over_time =
+            turn.now() >= promotion.expires_log || turn.at.wall >= promotion.expires_wall;
+        if over_time && !crate::seeded_bug::is("expired_approval_taken") {
             return Err(over("expired".to_owned()));
         }
         Ok(())
@@ -519,6 +529,9 @@ impl Machine {
     /// Whether what people agreed to still stands. A changed fact voids; a hard predicate that does
     /// not hold at the moment refuses, and the promotion goes on waiting.
     pub(super) fn still_bound(&self, promotion: &Promotion) -> Result<(), Refusal> {
+        if crate::seeded_bug::is("approval_unbound") {
+            return Ok(());
+        }
         let decision = decide::decide(self, &Ask::of(promotion))?;
         let now = self.bound(&decision);
         let mut facts = promotion.bound.clone();

@@ -27,6 +27,12 @@ impl Machine {
         let siblings: Vec<SessionKey> =
             self.sessions.keys().filter(|key| key.worker == open.session.worker).cloned().collect();
         for key in siblings {
+            if crate::seeded_bug::is("new_boot_frees_lease") {
+                for id in self.held_by(&key).map(|(scope, _)| scope.id.clone()).collect::<Vec<_>>()
+                {
+                    self.vacate(turn, &id);
+                }
+            }
             if let Some(session) = self.sessions.get_mut(&key) {
                 session.barred = true; // Its leases run out in their own time.
                 turn.touch(RecordKey::Session(key));
@@ -62,7 +68,9 @@ impl Machine {
         if session.barred {
             return Err(Refusal::Barred { session: name() });
         }
-        if self.live_session(&renew.session).is_none() {
+        if self.live_session(&renew.session).is_none()
+            && !crate::seeded_bug::is("expired_renewal_revives")
+        {
             return Err(Refusal::Expired { session: name() });
         }
         if renew.seq == session.renew_seq {
@@ -186,7 +194,9 @@ impl Machine {
     fn renewed(&self, key: &SessionKey, withheld: Vec<(ScopeId, Withheld)>) -> Renewed {
         let extended = self
             .held_by(key)
-            .filter(|(_, lease)| lease.withheld_from.is_none())
+            .filter(|(_, lease)| {
+                lease.withheld_from.is_none() || crate::seeded_bug::is("withheld_listed")
+            })
             .map(|(scope, lease)| Extended {
                 scope: scope.id.clone(),
                 token: lease.token,
@@ -236,6 +246,7 @@ impl Machine {
                     self.sessions
                         .get(&l.holder)
                         .is_none_or(|session| turn.now() >= lease::expires(l, session, &timing))
+                        && !crate::seeded_bug::is("expired_renewal_revives")
                 })
             })
             .map(|scope| scope.id.clone())

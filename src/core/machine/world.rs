@@ -228,6 +228,12 @@ impl World {
         }
     }
 
+    /// Each worker renews once and does as it is told.
+    pub fn everybody_works(&mut self) {
+        let names: Vec<RegionName> = self.workers.keys().cloned().collect();
+        names.iter().for_each(|name| self.work(name));
+    }
+
     /// A worker renews, if it is up and heard, and obeys.
     pub fn work(&mut self, name: &RegionName) {
         let Some(mut worker) = self.workers.remove(name) else { return };
