@@ -1,21 +1,42 @@
-//! The cluster in one thread, from one seed: real nodes, real log, real machine; simulated time,
-//! network and disks; faults more frequent than nature's.
+//! The cluster in one thread, from one seed: real nodes, API, detector and controller, real workers
+//! with their keepers, queues and sinks; simulated time, network, disks and clocks; faults more
+//! frequent than nature's.
 //!
-//! What always holds: a seed decides everything, so the line a failure prints replays it. Nodes are
-//! stopped by cutting their outlets (disk generation, network), as a power cut would. Invariants are
-//! checked at every event they can see, one file each under `invariants/`, and each has a mutant
-//! that it catches ([`Mutant`]).
+//! What always holds: a seed decides everything, so the line a failure prints replays it. Processes
+//! are ended by cutting their outlets, as a power cut would. Invariants are checked at every event
+//! they can see, one file each under `invariants/`, and each has mutants that it catches
+//! ([`mutants`]).
+//!
+//! Reading order: [`world`], `cluster` (the story), `nemesis` (what goes wrong), `node` and `worker`
+//! (the processes), `people` (who asks), [`invariants`], [`tally`] (what was reached).
 //!
 //! Deliberately absent: sockets, TLS, HTTP, real fsync, threads. Process chaos covers those.
 
-mod clients;
+pub mod batch;
+mod clock;
 mod cluster;
+mod ending;
+pub mod explain;
+pub mod history;
 pub mod invariants;
+mod line;
+mod log;
+pub mod mutants;
+mod nemesis;
 mod net;
-mod workers;
+mod network;
+mod node;
+mod people;
+mod rare;
+mod spawn;
+pub mod tally;
+pub mod wgl;
+mod worker;
 pub mod world;
 
-pub use world::{Mutant, Options, Outcome, run};
+pub use batch::{Batch, run_seeds};
+pub use mutants::Mutant;
+pub use world::{Options, Outcome, Theme, run};
 
 #[cfg(test)]
 mod tests;

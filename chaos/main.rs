@@ -1,14 +1,33 @@
-//! `run` simulates seeds, `replay` prints the trace of one.
+//! `run` simulates seeds, `replay` and `explain` print one, `mutants` shows who tests the tests.
 
 use clap::{Parser, Subcommand};
-use cryptorun_chaos::{Mutant, Options, run};
+use cryptorun_chaos::{Batch, Mutant, Options, Outcome, explain, mutants, run, run_seeds, tally};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Instant;
+
+/// From so many seeds on, what was never reached makes a run red.
+const ENOUGH_SEEDS: u64 = 200;
+/// A mutant that survives so many seeds of a start is not caught.
+const SEEDS_EACH_MAX: u64 = 400;
+/// Starts far from each other: the median is over these.
+const STARTS: [u64; 5] = [1, 10_000, 20_000, 30_000, 40_000];
 
 #[derive(Parser)]
-#[command(about = "Deterministic simulation of the control plane")]
+#[command(about = "Deterministic simulation of the whole product in one thread a seed")]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
+}
+
+#[derive(clap::Args, Clone, Copy)]
+struct Setting {
+    /// Simulated seconds of faults in each seed; healing comes after.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Put a bug in, by its name in `mutants`.
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<&'static Mutant>,
 }
 
 #[derive(Subcommand)]
@@ -21,80 +40,231 @@ enum Verb {
         /// The first.
         #[arg(long, default_value_t = 1)]
         from: u64,
-        /// Simulated seconds of faults in each.
-        #[arg(long, default_value_t = 20)]
-        seconds: u64,
+        #[command(flatten)]
+        setting: Setting,
         /// Run each seed twice and compare the traces' hashes.
         #[arg(long)]
         twice: bool,
-        /// Put a bug in.
-        #[arg(long, value_enum)]
-        mutant: Option<Mutant>,
+        /// Seeds at a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Say how often each fault and each rare state was reached.
+        #[arg(long)]
+        table: bool,
     },
-    /// Prints a seed's trace.
+    /// Prints a seed's whole trace.
     Replay {
         /// The seed.
         seed: u64,
-        /// Simulated seconds of faults.
-        #[arg(long, default_value_t = 20)]
-        seconds: u64,
-        /// Put a bug in.
-        #[arg(long, value_enum)]
-        mutant: Option<Mutant>,
+        #[command(flatten)]
+        setting: Setting,
     },
+    /// Prints what a person needs to see of a seed: faults, leaders, grants, promotions, violation.
+    Explain {
+        /// The seed.
+        seed: u64,
+        /// Also what the product's processes log, on stderr, in the order it happened.
+        #[arg(long)]
+        logs: bool,
+        #[command(flatten)]
+        setting: Setting,
+    },
+    /// Runs mutants until each is caught: by what, and after how many seeds.
+    Mutants {
+        /// Only so many of them, evenly spread over the list.
+        #[arg(long)]
+        sample: Option<usize>,
+        /// Only those whose names contain this.
+        #[arg(long)]
+        only: Option<String>,
+        /// Simulated seconds of faults in each seed.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// From so many different first seeds each; the median is over them.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=5))]
+        starts: u8,
+        /// Mutants at a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+    },
+}
+
+fn mutant(name: &str) -> Result<&'static Mutant, String> {
+    let mutant = mutants::named(name).ok_or_else(|| {
+        let names: Vec<_> = mutants::ALL.iter().map(|mutant| mutant.name).collect();
+        format!("no mutant '{name}'; known: {}", names.join(", "))
+    })?;
+    match mutants::is_built(mutant) {
+        true => Ok(mutant),
+        false => Err(format!("'{name}' needs a build with --features mutants")),
+    }
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
-        Verb::Run { seeds, from, seconds, twice, mutant } => {
-            let options = Options { seconds, mutant, keep_trace: false };
-            let mut bad = 0;
-            let mut sum = cryptorun_chaos::Outcome::default();
-            for seed in from..from + seeds {
-                let outcome = run(seed, options);
-                if twice {
-                    let again = run(seed, options);
-                    if again.hash != outcome.hash {
-                        println!("seed {seed}: two runs differ");
-                        bad += 1;
-                    }
-                }
-                if !outcome.violations.is_empty() {
-                    bad += 1;
-                    println!("seed {seed}: {}", outcome.violations.join("\n    "));
-                    let mutant = match mutant {
-                        Some(mutant) => format!(" --mutant {mutant:?}"),
-                        None => String::new(),
-                    };
-                    println!(
-                        "    cargo run -p cryptorun-chaos -- replay {seed} --seconds {seconds}{mutant}"
-                    );
-                }
-                sum.events += outcome.events;
-                sum.acknowledged += outcome.acknowledged;
-                sum.crashes += outcome.crashes;
-                sum.leaderships += outcome.leaderships;
-                sum.grants += outcome.grants;
-                sum.installs += outcome.installs;
-                sum.reads += outcome.reads;
-            }
-            println!(
-                "{seeds} seeds of {seconds} s: {bad} bad; {} events, {} acknowledged, {} reads, {} crashes, {} leaderships, {} grants, {} snapshots installed",
-                sum.events,
-                sum.acknowledged,
-                sum.reads,
-                sum.crashes,
-                sum.leaderships,
-                sum.grants,
-                sum.installs
-            );
-            if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Verb::Run { seeds, from, setting, twice, jobs, table } => {
+            runs(from..from + seeds, setting, twice, jobs, table)
         }
-        Verb::Replay { seed, seconds, mutant } => {
-            let outcome = run(seed, Options { seconds, mutant, keep_trace: true });
+        Verb::Replay { seed, setting } => {
+            let outcome = traced(seed, setting);
             print!("{}", outcome.trace);
-            println!("seed {seed} hash {:016x} violations {:?}", outcome.hash, outcome.violations);
-            if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let (hash, violations) = (outcome.hash, &outcome.violations);
+            println!("seed {seed} hash {hash:016x} violations {violations:?}");
+            code(violations.is_empty())
+        }
+        Verb::Explain { seed, logs, setting } => {
+            if logs {
+                let level = tracing::Level::DEBUG;
+                let lines = tracing_subscriber::fmt().with_max_level(level).without_time();
+                lines.with_writer(std::io::stderr).with_ansi(false).init();
+            }
+            let outcome = traced(seed, setting);
+            print!("{}", explain::story(&outcome));
+            code(outcome.violations.is_empty())
+        }
+        Verb::Mutants { sample, only, seconds, starts, jobs } => {
+            code(hunt(&chosen(sample, only.as_deref()), seconds, usize::from(starts), jobs))
         }
     }
+}
+
+fn code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn traced(seed: u64, Setting { seconds, mutant }: Setting) -> Outcome {
+    run(seed, Options { seconds, mutant, keep_trace: true })
+}
+
+fn runs(
+    seeds: std::ops::Range<u64>,
+    Setting { seconds, mutant }: Setting,
+    twice: bool,
+    jobs: usize,
+    table: bool,
+) -> ExitCode {
+    let begun = Instant::now();
+    let options = Options { seconds, mutant, keep_trace: false };
+    let batch = run_seeds(seeds, jobs, options, twice, |outcome: &Outcome| {
+        println!("seed {}: {}", outcome.seed, outcome.violations.join("\n    "));
+        let mutant = mutant.map(|m| format!(" --mutant {}", m.name)).unwrap_or_default();
+        println!(
+            "    cargo run --release -p cryptorun-chaos -- explain {} --seconds {seconds}{mutant}",
+            outcome.seed
+        );
+    });
+    let took = begun.elapsed().as_secs_f64();
+    let Batch { seeds, bad, tally, events } = batch;
+    if table {
+        print_table(&tally);
+    }
+    let gave_up = tally.get("checker_gave_up");
+    let figures: Vec<String> =
+        tally::FIGURES.iter().map(|what| format!("{} {what}", tally.get(what))).collect();
+    let gap = tally.1.get("gap_ms").map_or("none".to_owned(), |ms| format!("{ms} ms"));
+    println!(
+        "{seeds} seeds of {seconds} s in {took:.1} s ({:.0} a minute, {:.0} simulated s a s): {} bad; \
+         {events} events, {}; smallest gap between two holders in true time: {gap}",
+        60.0 * seeds as f64 / took,
+        (seeds * seconds) as f64 / took,
+        bad.len(),
+        figures.join(", ")
+    );
+    let reached = tally::FAULTS.iter().filter(|(what, _)| tally.get(what) > 0).count();
+    let rare = tally::RARE.iter().filter(|(what, _)| tally.get(what) > 0).count();
+    println!(
+        "{reached} of {} kinds of faults had an effect, {rare} of {} rare states were reached",
+        tally::FAULTS.len(),
+        tally::RARE.len()
+    );
+    let missing = tally.missing();
+    if !missing.is_empty() {
+        println!("never reached: {}", missing.join(", "));
+    }
+    let enough = seeds < ENOUGH_SEEDS || mutant.is_some() || missing.is_empty();
+    code(bad.is_empty() && enough && gave_up == 0)
+}
+
+fn print_table(tally: &tally::Tally) {
+    for (title, rows) in [("fault", tally::FAULTS), ("rare state", tally::RARE)] {
+        println!("| {title} | times | counts when |\n| --- | --- | --- |");
+        for (what, when) in rows {
+            println!("| `{what}` | {} | {when} |", tally.get(what));
+        }
+        println!();
+    }
+}
+
+fn chosen(sample: Option<usize>, only: Option<&str>) -> Vec<&'static Mutant> {
+    let built = mutants::ALL.iter().filter(|mutant| mutants::is_built(mutant));
+    let all: Vec<&Mutant> =
+        built.filter(|mutant| only.is_none_or(|text| mutant.name.contains(text))).collect();
+    match sample {
+        Some(few) if few > 0 && few < all.len() => {
+            (0..few).map(|n| all[n * all.len() / few]).collect()
+        }
+        _ => all,
+    }
+}
+
+/// How a mutant was caught from one start.
+struct Caught {
+    seeds: u64,
+    by: String,
+}
+
+fn catch(mutant: &'static Mutant, start: u64, seconds: u64) -> Option<Caught> {
+    let options = Options { seconds, mutant: Some(mutant), keep_trace: false };
+    (start..start + SEEDS_EACH_MAX).find_map(|seed| {
+        let outcome = run(seed, options);
+        let first = outcome.violations.first()?;
+        let by = first.split(':').next().unwrap_or("?").to_owned();
+        Some(Caught { seeds: seed - start + 1, by })
+    })
+}
+
+/// Runs each mutant from each start; prints the table. True when all were caught every time.
+fn hunt(mutants: &[&'static Mutant], seconds: u64, starts: usize, jobs: usize) -> bool {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let rows = std::sync::Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(mutant) = mutants.get(at) else { return };
+                    let caught: Vec<Option<Caught>> =
+                        STARTS[..starts].iter().map(|s| catch(mutant, *s, seconds)).collect();
+                    let mut rows = rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    rows.insert(at, caught);
+                }
+            });
+        }
+    });
+    let rows = rows.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    println!("| mutant | what is wrong | caught by | seeds, median | most |");
+    println!("| --- | --- | --- | --- | --- |");
+    let (mut all, mut medians) = (true, Vec::new());
+    for (at, caught) in rows {
+        let mutant = mutants[at];
+        let mut by: Vec<&str> = caught.iter().flatten().map(|c| c.by.as_str()).collect();
+        by.sort_unstable();
+        by.dedup();
+        let mut seeds: Vec<u64> = caught.iter().flatten().map(|c| c.seeds).collect();
+        seeds.sort_unstable();
+        let escaped = caught.len() - seeds.len();
+        let median = seeds.get(seeds.len() / 2).copied();
+        let shown = median.map_or("-".to_owned(), |n| n.to_string());
+        let most = match escaped {
+            0 => seeds.last().map_or("-".to_owned(), u64::to_string),
+            n => format!("{n} of {} not within {SEEDS_EACH_MAX}", caught.len()),
+        };
+        println!("| `{}` | {} | {} | {shown} | {most} |", mutant.name, mutant.bug, by.join(", "));
+        all &= escaped == 0;
+        medians.extend(median);
+    }
+    medians.sort_unstable();
+    let middle = medians.get(medians.len() / 2).copied().unwrap_or(0);
+    println!("\n{} mutants, median of medians {middle} seeds", mutants.len());
+    all
 }

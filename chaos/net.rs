@@ -1,42 +1,57 @@
-//! The network: calls and streams that take their time, get lost, and end where a node dies.
+//! Calls and streams that take their time, get lost, and end where a process dies.
+//!
+//! A message is a task of its own: a caller that gives up does not take it back. Cuts count at both
+//! ends of the way; a frozen process takes and sends nothing until it goes on.
 
+use crate::invariants::durable_at_send;
+use crate::network::{PERSON, WORKER, place};
 use crate::world::World;
 use async_trait::async_trait;
 use bytes::Bytes;
-use cryptorun_platform::disk::{Disk, Keep};
 use cryptorun_platform::identity::{Class, SpiffeId};
 use cryptorun_platform::net::{CallError, Duplex, Peer, Peers};
-use cryptorun_platform::segments::Driver;
-use cryptorun_platform::spawn::TokioSpawn;
 use cryptorun_raft::network::lane;
-use cryptorun_raft::probe::{self, Promise};
+use cryptorun_raft::probe;
 use cryptorun_raft::runtime::seeded;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Messages a stream holds in each direction, on each side of the link.
 const STREAM_BOUND: usize = 64;
 
-/// One life of one node, as a caller.
+/// One life of one process, as a caller.
 pub(crate) struct SimPeers {
     pub me: u64,
     pub life: u64,
     pub world: Arc<World>,
+    /// A worker's numbers for regions; a node's numbers are ends.
+    pub ends: Option<Arc<Mutex<BTreeMap<u64, u64>>>>,
 }
 
-/// Who a node is to its peers.
-pub(crate) fn peer(id: u64) -> Peer {
-    let member = crate::cluster::member(id);
-    let identity = SpiffeId {
+/// The identity in an end's certificate.
+pub(crate) fn identity(end: u64, name: &str) -> SpiffeId {
+    let class = match end {
+        0..WORKER => Class::Node,
+        WORKER..PERSON => Class::Worker,
+        _ => Class::Person,
+    };
+    SpiffeId {
         trust_domain: "sim".to_owned(),
         cluster: crate::cluster::NAME.to_owned(),
-        class: Class::Node,
-        region: member.region,
-        id: member.name,
+        class,
+        region: crate::cluster::region(place(end)).to_owned(),
+        id: name.to_owned(),
+    }
+}
+
+fn peer(end: u64) -> Peer {
+    let name = match end {
+        0..WORKER => format!("node-{end}"),
+        _ => crate::worker::name(end),
     };
-    Peer::named(([127, 0, 0, 1], 1).into(), identity)
+    Peer::named(([127, 0, 0, 1], 1).into(), identity(end, &name))
 }
 
 /// A task with randomness of its own, from the world's seed.
@@ -45,6 +60,106 @@ pub(crate) fn spawn(
     task: impl Future<Output = ()> + Send + 'static,
 ) -> tokio::task::JoinHandle<()> {
     tokio::spawn(seeded(world.draw(), task))
+}
+
+impl World {
+    /// Waits while a process stands still.
+    pub async fn moving(&self, end: u64) {
+        loop {
+            let until = self.state().frozen.get(&end).copied();
+            let now = self.now();
+            match until {
+                Some(until) if until > now => {
+                    if end < WORKER {
+                        self.tally("node_frozen");
+                    }
+                    tokio::time::sleep(until - now + Duration::from_micros(end)).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// A message's way over a link: true when it arrives.
+    pub async fn hop(&self, from: u64, to: u64, answer: bool) -> bool {
+        self.moving(from).await;
+        let Some(delay) = self.sent(from, to, answer) else { return false };
+        tokio::time::sleep(delay).await;
+        self.moving(to).await;
+        self.arrives(from, to)
+    }
+
+    /// How long a message takes that is sent now; none where it is lost.
+    pub fn sent(&self, from: u64, to: u64, answer: bool) -> Option<Duration> {
+        let now = self.now();
+        let mut state = self.state();
+        if let Some(why) = state.network.cut_by(from, to) {
+            state.outcome.tally.add(why, 1);
+            return None;
+        }
+        let mut network = std::mem::take(&mut state.network);
+        let way = network.way((from, to), answer, now, |bound| state.below(bound));
+        state.network = network;
+        for effect in way.effects {
+            state.outcome.tally.add(effect, 1);
+        }
+        way.delay
+    }
+
+    fn arrives(&self, from: u64, to: u64) -> bool {
+        let mut state = self.state();
+        match state.network.cut_by(from, to) {
+            Some(why) => {
+                state.outcome.tally.add(why, 1);
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+impl SimPeers {
+    fn end_of(&self, number: u64) -> Option<u64> {
+        match &self.ends {
+            None => Some(number),
+            Some(ends) => ends.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied(),
+        }
+    }
+}
+
+/// Carries one call there and its answer back.
+struct Errand {
+    world: Arc<World>,
+    from: (u64, u64),
+    to: u64,
+    kind: u8,
+    body: Bytes,
+}
+
+impl Errand {
+    async fn run(self) -> Option<Result<Bytes, String>> {
+        let Self { world, from: (me, life), to, kind, body } = self;
+        if !world.is_alive(me, life) || !world.hop(me, to, false).await {
+            return None;
+        }
+        let (service, target_life) = {
+            let state = world.state();
+            state.services.get(&to).cloned().zip(state.alive.get(&to).copied())?
+        };
+        world.event(format_args!("call {me}>{to} kind {kind} {} bytes", body.len()));
+        let answer = service.call(&peer(me), kind, body).await;
+        if !world.is_alive(to, target_life) {
+            return None;
+        }
+        if let (0..WORKER, lane::VOTE, Ok(bytes)) = (to, kind, &answer)
+            && let Some(promise) = probe::promised_by_vote(bytes)
+            && world.below(3) == 0
+        {
+            durable_at_send::check(&world, to, promise).await;
+        }
+        let back = world.hop(to, me, true).await && world.is_alive(me, life);
+        back.then(|| answer.map_err(|no| no.0))
+    }
 }
 
 #[async_trait]
@@ -56,35 +171,24 @@ impl Peers for SimPeers {
         body: Bytes,
         ttl: Duration,
     ) -> Result<Bytes, CallError> {
+        let Some(to) = self.end_of(to) else { return Err(CallError::Unreachable) };
         let (tell, told) = oneshot::channel();
-        let (world, me, life) = (self.world.clone(), self.me, self.life);
-        // In a task: a caller that gives up does not take the message back.
-        let way = async move {
-            if !world.is_alive(me, life) || !world.hop(me, to).await {
-                return;
-            }
-            let found = {
-                let state = world.state();
-                state.services.get(&to).cloned().zip(state.alive.get(&to).copied())
-            };
-            let Some((service, target_life)) = found else { return };
-            world.event(format_args!("call {me}>{to} kind {kind} {} bytes", body.len()));
-            let answer = service.call(&peer(me), kind, body).await;
-            if !world.is_alive(to, target_life) {
-                return;
-            }
-            if let (lane::VOTE, Ok(bytes)) = (kind, &answer)
-                && let Some(promise) = probe::promised_by_vote(bytes)
-                && world.below(3) == 0
-            {
-                check_promise(&world, to, promise).await;
-            }
-            if world.hop(to, me).await && world.is_alive(me, life) {
-                world.event(format_args!("answer {to}>{me} kind {kind}"));
+        let errand =
+            |body| Errand { world: self.world.clone(), from: (self.me, self.life), to, kind, body };
+        // What a transport of connections may double are calls tried again, and these are harmless.
+        let doubles = kind == lane::VOTE || self.me > WORKER;
+        let percent = self.world.state().network.double_percent;
+        if doubles && self.world.below(100) < percent {
+            self.world.tally("doubled");
+            let twin = errand(body.clone());
+            spawn(&self.world, async move { drop(twin.run().await) });
+        }
+        let errand = errand(body);
+        spawn(&self.world, async move {
+            if let Some(answer) = errand.run().await {
                 drop(tell.send(answer));
             }
-        };
-        spawn(&self.world, way);
+        });
         let answer = async {
             match told.await {
                 Ok(answer) => answer,
@@ -92,7 +196,7 @@ impl Peers for SimPeers {
             }
         };
         match tokio::time::timeout(ttl, answer).await {
-            Ok(answer) => answer.map_err(|no| CallError::Refused(no.0)),
+            Ok(answer) => answer.map_err(CallError::Refused),
             Err(_) => Err(CallError::TimedOut),
         }
     }
@@ -134,6 +238,7 @@ impl Link {
         spawn(&world, async move {
             let mut last = tokio::time::Instant::now();
             while let Some(bytes) = rx.recv().await {
+                sender.moving(from.0).await;
                 if !sender.is_alive(from.0, from.1) {
                     return;
                 }
@@ -141,9 +246,9 @@ impl Link {
                     && sender.below(150) == 0
                     && let Some(promise) = probe::promised_by_append(&bytes)
                 {
-                    check_promise(&sender, from.0, promise).await;
+                    durable_at_send::check(&sender, from.0, promise).await;
                 }
-                let Some(delay) = sender.delay(from.0, to.0) else { return };
+                let Some(delay) = sender.sent(from.0, to.0, answers) else { return };
                 last = last.max(tokio::time::Instant::now() + delay);
                 if on_the_way.send((last, bytes)).await.is_err() {
                     return;
@@ -152,35 +257,14 @@ impl Link {
         });
         while let Some((at, bytes)) = arriving.recv().await {
             tokio::time::sleep_until(at).await;
-            if world.state().cut.contains(&(from.0, to.0)) || !world.is_alive(to.0, to.1) {
+            world.moving(to.0).await;
+            if !world.arrives(from.0, to.0) || !world.is_alive(to.0, to.1) {
                 return;
             }
             world.event(format_args!("stream {}>{} {} bytes", from.0, to.0, bytes.len()));
             if tx.send(bytes).await.is_err() {
                 return;
             }
-        }
-    }
-}
-
-/// Acknowledged votes and appends are on the medium when the answer is sent: pulls the plug of a
-/// copy of the disk and looks.
-async fn check_promise(world: &Arc<World>, node: u64, promise: Promise) {
-    let Some(image) = world.state().disks.get(&node).map(|disk| disk.copy()) else { return };
-    image.crash(Keep::Nothing);
-    let image: Arc<dyn Disk> = Arc::new(image.restarted());
-    let driver = Driver::Task {
-        spawn: Arc::new(TokioSpawn),
-        sync_delay: Arc::new(|| Duration::from_millis(1)),
-    };
-    let owner = crate::cluster::owner(node);
-    match probe::is_kept(promise, image, Path::new("n"), owner, driver).await {
-        Ok(true) => {}
-        Ok(false) => world.violation(format!(
-            "durable_at_send: node {node} promised {promise:?} before its disk had it"
-        )),
-        Err(error) => {
-            world.violation(format!("durable_at_send: node {node} could not start: {error}"));
         }
     }
 }

@@ -1,26 +1,101 @@
-//! At most one holder: no worker believes that it may write at the true moment when another is
-//! granted the scope, and the machine never replaces a lease that lives in LogTime.
+//! At most one holder: the machine never replaces a lease that lives in LogTime; and in true time the
+//! holder's own deadline lies at least the guard before the next grant, unless it gave up first.
 //!
-//! Beliefs are the workers' own deadlines, translated into true time; their clocks have offsets and
-//! rates of their own.
+//! Beliefs are the workers' deadlines, translated into true time; their clocks have offsets and rates
+//! of their own. Beyond tolerated rates beliefs may overlap, and only writes count ([`super::visible_once`]).
 
-use super::{Event, Invariant};
+use super::{Event, Invariant, Once, entry_of};
+use crate::cluster::{timing, warm};
+use crate::tally::Tally;
 use cryptorun_core::command::Command;
 use cryptorun_core::scope::{Lease, ScopeId};
 use cryptorun_core::session::SessionKey;
 use cryptorun_core::time::LogTime;
 use cryptorun_core::token::Token;
-use openraft::EntryPayload;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Clocks are read a moment before and after; rates may change while a lease runs.
+const SLACK: Duration = Duration::from_millis(45);
+
 /// See the module.
-#[derive(Default)]
 pub struct OneHolder {
-    last: u64,
-    beliefs: BTreeMap<String, (Token, Duration)>,
+    in_time: bool,
+    once: Once,
+    beliefs: BTreeMap<u64, (Token, Duration)>,
+    granted: Token,
     /// Lease and when it would run out, as of the entry before.
     leases: BTreeMap<ScopeId, (Token, SessionKey, LogTime)>,
+    gap: Option<Duration>,
+    /// The last lease was given back by its holder, which had stopped: no gap is owed.
+    given_back: bool,
+}
+
+impl OneHolder {
+    pub fn new(in_time: bool) -> Self {
+        Self {
+            in_time,
+            once: Once::default(),
+            beliefs: BTreeMap::new(),
+            granted: Token::NONE,
+            leases: BTreeMap::new(),
+            gap: None,
+            given_back: false,
+        }
+    }
+
+    /// A lease that lives is replaced by nobody but its holder.
+    fn replaced(
+        &mut self,
+        scope: &ScopeId,
+        lease: Option<&Lease>,
+        at: LogTime,
+        command: &Command,
+    ) -> Result<(), String> {
+        let Some((token, holder, end)) = &self.leases.get(scope).cloned() else { return Ok(()) };
+        let same = lease.is_some_and(|lease| lease.token == *token && lease.holder == *holder);
+        if same {
+            return Ok(());
+        }
+        let own = match command {
+            Command::Handover(it) => it.session == *holder,
+            Command::Release(it) => it.session == *holder,
+            Command::EndSession(it) => it.session == *holder,
+            _ => false,
+        };
+        self.given_back = own;
+        if own || at >= *end {
+            return Ok(());
+        }
+        Err(format!("{scope}: {holder} lost {token} at {at}, before {end}, by {command:?}"))
+    }
+
+    /// A new reign begins: everybody else has stopped for long enough.
+    fn granted(&mut self, now: Duration, token: Token, handed_over: bool) -> Result<(), String> {
+        let guard = timing().guard.to_duration();
+        for (worker, (theirs, until)) in &self.beliefs {
+            if *theirs >= token {
+                continue;
+            }
+            if handed_over && now < *until {
+                return Err(format!("{worker} handed {theirs} over and goes on until {until:?}"));
+            }
+            if handed_over {
+                continue;
+            }
+            let gap = now.checked_sub(*until);
+            if self.given_back && gap.is_some() {
+                continue;
+            }
+            if gap.is_none_or(|gap| gap + SLACK < guard) {
+                return Err(format!(
+                    "{token} is granted at {now:?}; {worker} may act under {theirs} until {until:?}"
+                ));
+            }
+            self.gap = self.gap.min(gap).or(gap);
+        }
+        Ok(())
+    }
 }
 
 impl Invariant for OneHolder {
@@ -31,9 +106,12 @@ impl Invariant for OneHolder {
     fn see(&mut self, now: Duration, event: &Event<'_>) -> Result<(), String> {
         match event {
             Event::Holds { worker, token, until } => {
-                self.beliefs.insert((*worker).to_owned(), (*token, *until));
+                self.beliefs.insert(*worker, (*token, *until));
+                if !self.in_time {
+                    return Ok(());
+                }
                 let other = (self.beliefs.iter()).find(|(who, (theirs, end))| {
-                    who.as_str() != *worker && theirs != token && *end > now && *until > now
+                    *who != worker && theirs != token && *end > now && *until > now
                 });
                 match other {
                     Some((who, (theirs, end))) => Err(format!(
@@ -42,19 +120,18 @@ impl Invariant for OneHolder {
                     None => Ok(()),
                 }
             }
-            Event::Stopped { worker } => {
-                self.beliefs.remove(*worker);
+            Event::Stopped { worker } | Event::Died { worker } => {
+                // One that ran out stays known: the gap to the next grant counts from there.
+                self.beliefs.retain(|who, (_, until)| who != worker || *until < now);
                 Ok(())
             }
-            Event::Applied { seen, .. } if seen.log_id.index > self.last => {
-                self.last = seen.log_id.index;
-                let EntryPayload::Normal(payload) = &seen.entry.payload else { return Ok(()) };
-                let command = &payload.entry().command;
+            Event::Applied { seen, .. } if self.once.is_new(seen) => {
+                let Some(entry) = entry_of(seen) else { return Ok(()) };
                 let at = seen.machine.now().log;
                 let mut wrong = Ok(());
                 for scope in seen.machine.scopes().values() {
                     let lease = scope.lease.as_ref();
-                    if let Err(why) = self.replaced(&scope.id, lease, at, command) {
+                    if let Err(why) = self.replaced(&scope.id, lease, at, &entry.command) {
                         wrong = Err(why);
                     }
                     match (lease, seen.machine.lease_expires(scope)) {
@@ -65,33 +142,23 @@ impl Invariant for OneHolder {
                         _ => drop(self.leases.remove(&scope.id)),
                     }
                 }
+                let reign = seen.machine.scopes().get(&warm()).and_then(|s| s.reign());
+                if let Some(token) = reign.map(|reign| reign.token).filter(|t| *t > self.granted) {
+                    self.granted = token;
+                    let handed_over = matches!(entry.command, Command::Handover(_));
+                    if self.in_time {
+                        wrong = wrong.and(self.granted(now, token, handed_over));
+                    }
+                }
                 wrong
             }
             _ => Ok(()),
         }
     }
-}
 
-impl OneHolder {
-    /// A lease that lives is replaced by nobody but its holder.
-    fn replaced(
-        &self,
-        scope: &ScopeId,
-        lease: Option<&Lease>,
-        at: LogTime,
-        command: &Command,
-    ) -> Result<(), String> {
-        let Some((token, holder, end)) = self.leases.get(scope) else { return Ok(()) };
-        let same = lease.is_some_and(|lease| lease.token == *token && lease.holder == *holder);
-        let own = match command {
-            Command::Handover(it) => it.session == *holder,
-            Command::Release(it) => it.session == *holder,
-            Command::EndSession(it) => it.session == *holder,
-            _ => false,
-        };
-        if same || own || at >= *end {
-            return Ok(());
+    fn reached(&mut self, tally: &mut Tally) {
+        if let Some(gap) = self.gap.take() {
+            tally.least("gap_ms", u64::try_from(gap.as_millis()).unwrap_or(u64::MAX));
         }
-        Err(format!("{scope}: {holder} lost {token} at {at}, before {end}, by {command:?}"))
     }
 }

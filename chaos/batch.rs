@@ -1,0 +1,65 @@
+//! Many seeds at once, one runtime and one thread each, and what they reached together.
+
+use crate::tally::Tally;
+use crate::world::{Options, Outcome, run};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What came of many seeds.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// How many ran.
+    pub seeds: u64,
+    /// Seeds that broke something, in order, with what.
+    pub bad: Vec<(u64, Vec<String>)>,
+    /// Everything reached.
+    pub tally: Tally,
+    /// Events in all traces.
+    pub events: u64,
+}
+
+/// Runs seeds on so many threads. `twice`: each seed two times, with equal traces. `each` is told of
+/// every bad seed as it comes.
+pub fn run_seeds(
+    seeds: std::ops::Range<u64>,
+    jobs: usize,
+    options: Options,
+    twice: bool,
+    each: impl Fn(&Outcome) + Sync,
+) -> Batch {
+    let next = AtomicU64::new(seeds.start);
+    let batch = Mutex::new(Batch { seeds: seeds.end - seeds.start, ..Batch::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let mut outcome = run(seed, options);
+                    if twice {
+                        let again = run(seed, options);
+                        if again.hash != outcome.hash {
+                            let (a, b) = (outcome.hash, again.hash);
+                            outcome.violations.push(format!("repeats: {a:016x} and {b:016x}"));
+                        }
+                    }
+                    if !outcome.violations.is_empty() {
+                        each(&outcome);
+                    }
+                    let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
+                    batch.tally.absorb(&outcome.tally);
+                    batch.events += outcome.events;
+                    if !outcome.violations.is_empty() {
+                        batch.bad.push((seed, outcome.violations));
+                    }
+                }
+            });
+        }
+    });
+    let mut batch = batch.into_inner().unwrap_or_else(PoisonError::into_inner);
+    batch.bad.sort();
+    batch
+}

@@ -1,0 +1,93 @@
+//! Histories of the API are linearizable; an unknown outcome counts as either.
+//!
+//! Two judges. The witness takes the server's word for where in the log an operation stands and holds
+//! it to that: an acknowledged write stood by its index, a read shows the value as of its index. The
+//! search ([`crate::wgl`]) takes nobody's word.
+
+use super::{Event, Invariant, Once};
+use crate::cluster::REGISTERS;
+use crate::history::{Operation, What};
+use crate::tally::Tally;
+use crate::wgl::{self, Verdict};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// See the module.
+#[derive(Default)]
+pub struct Linearizable {
+    once: Once,
+    /// By register: from which index on it has which value.
+    values: [BTreeMap<u64, Option<String>>; 3],
+    history: [Vec<Operation>; 3],
+    gave_up: u64,
+}
+
+impl Linearizable {
+    fn witness(&self, operation: &Operation) -> Result<(), String> {
+        let (Some(index), values) = (operation.index, &self.values[operation.register]) else {
+            return Ok(());
+        };
+        match &operation.what {
+            // A command asked again under its key is answered by a later entry than its own.
+            What::Write { value } => {
+                match values.range(..=index).any(|(_, stood)| stood.as_ref() == Some(value)) {
+                    true => Ok(()),
+                    false => Err(format!("{value} is acknowledged at {index} and never stood")),
+                }
+            }
+            What::Read { value } => {
+                let stood = values.range(..=index).next_back().and_then(|(_, value)| value.clone());
+                if stood == *value {
+                    return Ok(());
+                }
+                Err(format!("a read at {index} shows {value:?}, where {stood:?} stood"))
+            }
+        }
+    }
+}
+
+impl Invariant for Linearizable {
+    fn name(&self) -> &'static str {
+        "linearizable"
+    }
+
+    fn see(&mut self, _now: Duration, event: &Event<'_>) -> Result<(), String> {
+        match event {
+            Event::Applied { seen, .. } if self.once.is_new(seen) => {
+                for (n, group) in REGISTERS.iter().enumerate() {
+                    let scope = seen.machine.scopes().get(&crate::nemesis::register(group));
+                    let pause = scope.and_then(|scope| scope.pause.as_ref());
+                    let known = self.values[n].last_key_value().and_then(|(_, v)| v.as_deref());
+                    if pause.map(|pause| pause.reason.as_str()) != known {
+                        let value = pause.map(|pause| pause.reason.clone());
+                        self.values[n].insert(seen.log_id.index, value);
+                    }
+                }
+                Ok(())
+            }
+            Event::Operation { operation } => {
+                self.history[operation.register].push((*operation).clone());
+                self.witness(operation)
+            }
+            Event::End { .. } => {
+                for (n, history) in self.history.iter().enumerate() {
+                    match wgl::check(history) {
+                        Verdict::Linearizable => {}
+                        Verdict::Not => {
+                            return Err(format!("register {n}: no order explains {history:?}"));
+                        }
+                        Verdict::GaveUp => self.gave_up += 1,
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn reached(&mut self, tally: &mut Tally) {
+        if self.gave_up > 0 {
+            tally.add("checker_gave_up", std::mem::take(&mut self.gave_up));
+        }
+    }
+}
