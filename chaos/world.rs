@@ -117,8 +117,10 @@ fn note_panics(quiet: bool) {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
-            if !QUIET.get() {
+            let text = info.to_string();
+            let quiet = QUIET.get() || is_of_the_dead(&text);
+            PANICS.with_borrow_mut(|panics| panics.push(text));
+            if !quiet {
                 before(info);
             }
         }));
@@ -126,6 +128,15 @@ fn note_panics(quiet: bool) {
     QUIET.set(quiet);
     PANICS.with_borrow_mut(Vec::clear);
 }
+
+/// openraft asserts that nobody calls a node while it is being shut down; here callers of a dead
+/// node's last life do, and in production a process that is ending.
+fn is_of_the_dead(panic: &str) -> bool {
+    panic.contains("raft/raft_inner.rs")
+}
+
+/// A run with more events than any honest one: something spins where no time passes.
+const EVENTS_MAX: u64 = 400_000;
 
 /// Runs one seed from founding to convergence.
 pub fn run(seed: u64, options: Options) -> Outcome {
@@ -141,12 +152,12 @@ pub fn run(seed: u64, options: Options) -> Outcome {
             return Outcome { seed, violations: vec![error.to_string()], ..Outcome::default() };
         }
     };
-    let world = runtime.block_on(async {
-        let world = Arc::new(World::new(seed, options));
-        let seed = world.draw();
-        cryptorun_raft::runtime::seeded(seed, cluster::story(world.clone())).await;
-        world
-    });
+    let inside = runtime.enter();
+    let world = Arc::new(World::new(seed, options));
+    let story = cryptorun_raft::runtime::seeded(world.draw(), cluster::story(world.clone()));
+    // A panic of the story itself is noted by the hook like any other.
+    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(story))));
+    drop(inside);
     let (mut outcome, nodes, workers, services) = {
         let mut state = world.state();
         (
@@ -161,9 +172,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     crate::mutants::arm(None);
     PANICS.with_borrow_mut(|panics| {
         for text in panics.drain(..) {
-            // openraft asserts that nobody calls a node while it is being shut down; here callers of
-            // a dead node's last life do, and in production a process that is ending.
-            if text.contains("raft/raft_inner.rs") {
+            if is_of_the_dead(&text) {
                 outcome.tally.add("calls_of_the_dead", 1);
             } else {
                 outcome.violations.push(format!("no_panic: {text}"));
@@ -317,6 +326,7 @@ impl State {
             self.outcome.hash = (self.outcome.hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
         }
         self.outcome.events += 1;
+        assert!(self.outcome.events < EVENTS_MAX, "more than {EVENTS_MAX} events: something spins");
         if self.keep {
             self.outcome.trace.push_str(&line);
         }

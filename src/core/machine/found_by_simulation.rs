@@ -23,10 +23,19 @@ fn agreed() -> World {
         reason: Some("a drill".to_owned()),
         plan: None,
     };
-    world.by("ana", Command::RequestPromotion(ask)).expect("is opened");
-    let approve = Approve { promotion: P1, reason: None, certificate: None };
-    world.by("ben", Command::Approve(approve)).expect("is agreed");
+    says(&mut world, "ana", Command::RequestPromotion(ask));
+    says(&mut world, "ben", approval());
     world
+}
+
+fn approval() -> Command {
+    Command::Approve(Approve { promotion: P1, reason: None, certificate: None })
+}
+
+/// One entry of one person, and nothing that follows from it yet.
+fn says(world: &mut World, person: &str, command: Command) {
+    let applied = world.propose(Actor::Person(person.into()), command);
+    applied.answer.expect("is in order");
 }
 
 /// Drives it, entry by entry, until this step is as wanted.
@@ -62,7 +71,7 @@ fn a_promotion_denied_while_its_reserve_was_on_the_way_reserves_nothing() {
     let mut commands = steps::advance(&world.machine).into_iter();
     let reserve = commands.find(|c| matches!(c, Command::Reserve(_))).expect("comes next");
     let deny = Deny { promotion: P1, reason: "not now".to_owned() };
-    world.by("eve", Command::Deny(deny)).expect("is in time");
+    says(&mut world, "eve", Command::Deny(deny));
     assert!(world.propose(Actor::Controller, reserve).answer.is_err());
     assert_eq!(world.scope().reservation, None);
     world.advance(Millis::secs(60));
