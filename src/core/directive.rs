@@ -130,7 +130,8 @@ pub fn for_session(machine: &Machine, key: &SessionKey) -> Vec<Directive> {
         .collect()
 }
 
-/// The session that keeps a region's sinks, by region: the one opened last.
+/// The session that keeps a region's sinks, by region: the one opened last, and the last of equals,
+/// as [`Machine::sink_of`] has it: who is to seal must be who was reserved for.
 type Newest<'m> = BTreeMap<&'m RegionName, &'m Session>;
 
 fn newest_sessions(machine: &Machine) -> Newest<'_> {
@@ -138,7 +139,7 @@ fn newest_sessions(machine: &Machine) -> Newest<'_> {
     let mut newest = Newest::new();
     for session in machine.live_sessions() {
         let known = newest.entry(&session.region).or_insert(session);
-        if age(session) > age(known) {
+        if age(session) >= age(known) {
             *known = session;
         }
     }
