@@ -3,6 +3,7 @@
 use crate::clock::Rate;
 use crate::lease::{self, Lease};
 use crate::mutants::Mutant;
+use crate::people::{self, People};
 use crate::report::{Run, explore};
 use crate::sinks::{self, Sinks};
 use cryptorun_core::scope::Mode;
@@ -19,6 +20,9 @@ pub fn checks() -> Vec<Check> {
     let lease = |name, bounds: fn(u8) -> lease::Bounds, ticks| -> Check {
         (name, Box::new(move || explore(name, Lease::new(bounds(ticks), None), LIMIT)))
     };
+    let people = |name, bounds: fn() -> people::Bounds| -> Check {
+        (name, Box::new(move || explore(name, People::new(bounds(), None), LIMIT)))
+    };
     let sinks = |name, bounds: fn() -> sinks::Bounds| -> Check {
         (name, Box::new(move || explore(name, Sinks::new(bounds(), None), LIMIT)))
     };
@@ -31,6 +35,8 @@ pub fn checks() -> Vec<Check> {
         sinks("sinks, failover", failover),
         sinks("sinks, switchover", switchover),
         sinks("sinks, switchover cut short", cut_short),
+        people("people, requests side by side", side_by_side),
+        people("people, noes and time", noes_and_time),
     ]
 }
 
@@ -38,6 +44,9 @@ pub fn checks() -> Vec<Check> {
 pub fn mutant(mutant: Mutant) -> Run {
     if let Some(bounds) = in_sinks(mutant) {
         return explore(mutant.id(), Sinks::new(bounds, Some(mutant)), LIMIT);
+    }
+    if let Some(bounds) = in_people(mutant) {
+        return explore(mutant.id(), People::new(bounds, Some(mutant)), LIMIT);
     }
     let fast = lease::Bounds { leader_rates: vec![Rate::Fast], ..lease_time(5) };
     let alone = lease::Bounds { leaders: 0, ..fast.clone() };
@@ -63,9 +72,32 @@ pub fn mutant(mutant: Mutant) -> Run {
         | Mutant::StampBeforeReceipt
         | Mutant::DeadlineFromAnswer
         | Mutant::GrantWithoutExpiry => alone,
-        _ => alone,
+        _ => alone, // The other models' mutants left above.
     };
     explore(mutant.id(), Lease::new(bounds, Some(mutant)), LIMIT)
+}
+
+fn in_people(mutant: Mutant) -> Option<people::Bounds> {
+    Some(match mutant {
+        Mutant::ApprovalNotBound | Mutant::ApprovalNotUsedUp => {
+            people::Bounds { leaves: 0, ..side_by_side() }
+        }
+        Mutant::OneHumanTwice | Mutant::ApprovalOutlivesLog | Mutant::ApprovalOutlivesWall => {
+            people::Bounds { noes: 0, ..noes_and_time() }
+        }
+        Mutant::DenialIgnored => people::Bounds { waits: 0, ..noes_and_time() },
+        _ => return None,
+    })
+}
+
+/// Two requests at once or one after the other, people who agree, a worker that leaves.
+pub fn side_by_side() -> people::Bounds {
+    people::Bounds { asks: 2, approvals: 2, noes: 0, waits: 0, leaves: 1 }
+}
+
+/// One request, people who agree and disagree, clocks that end permissions.
+pub fn noes_and_time() -> people::Bounds {
+    people::Bounds { asks: 1, approvals: 1, noes: 1, waits: 2, leaves: 0 }
 }
 
 fn in_sinks(mutant: Mutant) -> Option<sinks::Bounds> {
@@ -191,6 +223,13 @@ mod tests {
     }
 
     #[test]
+    fn people_are_counted_within_a_small_bound() {
+        let bounds = people::Bounds { noes: 0, waits: 2, ..noes_and_time() };
+        let run = explore("small", People::new(bounds, None), LIMIT);
+        assert!(run.is_green(), "{run}");
+    }
+
+    #[test]
     fn mistakes_are_found() {
         for (mutant_, property) in [
             (Mutant::DeadlineFromAnswer, "holder_stops_g_before_the_next_grant"),
@@ -198,6 +237,7 @@ mod tests {
             (Mutant::RestoreGrantsAtOnce, "holder_stops_g_before_the_next_grant"),
             (Mutant::SealDuringWrite, "no_sink_takes_a_lower_token"),
             (Mutant::ControllerHandsOver, "handed_over_is_over"),
+            (Mutant::DenialIgnored, "a_no_is_final"),
         ] {
             let run = mutant(mutant_);
             assert!(run.found.iter().any(|found| found.property == property), "{run}");

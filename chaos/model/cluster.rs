@@ -276,7 +276,8 @@ fn scope_form(mut scope: Scope, shift: &Shift) -> Scope {
 }
 
 fn promotion_form(mut promotion: Promotion, shift: &Shift) -> Promotion {
-    shift.stamp(&mut promotion.opened);
+    shift.log(&mut promotion.opened.log);
+    promotion.opened.wall = WallTime::default();
     if promotion.state == State::Waiting {
         shift.log(&mut promotion.expires_log);
         shift.wall(&mut promotion.expires_wall);
@@ -287,9 +288,18 @@ fn promotion_form(mut promotion: Promotion, shift: &Shift) -> Promotion {
     promotion.measured = Default::default();
     promotion.agreed.iter_mut().for_each(|at| *at = Stamp::default());
     promotion.approvals.values_mut().for_each(|approval| approval.at = Stamp::default());
-    promotion.ended.iter_mut().for_each(|at| shift.stamp(at));
+    if let Some(at) = &mut promotion.ended {
+        shift.log(&mut at.log);
+        at.wall = WallTime::default();
+    }
+    let running = promotion.state == State::Running;
     for record in &mut promotion.steps {
-        record.started.iter_mut().for_each(|at| shift.stamp(at));
+        // How long a step has taken is asked of the one that is being done.
+        record.started = record.started.filter(|_| running && record.state == StepState::Started);
+        if let Some(at) = &mut record.started {
+            shift.log(&mut at.log);
+            at.wall = WallTime::default();
+        }
         record.ended = None;
         match &mut record.state {
             StepState::Pending | StepState::Started => {}

@@ -31,6 +31,8 @@ facts! {
     FailoverGranted = "a failover past its grant, its holder lost",
     GrantWithUnsealedSink = "a failover while a sink could not be sealed",
     WriteTurnedAway = "a write turned away by a sink",
+    ApprovalRefused = "an approval that was refused",
+    ApprovalExpired = "a request that nobody agreed to in time",
     HolderWentOn = "a drained holder that went on",
 }
 

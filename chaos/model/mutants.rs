@@ -4,10 +4,11 @@
 //! None is a line in the product. A mutant changes the environment, what wraps a keeper or a sink, or
 //! the machine's records after an entry was applied ([`Mutant::edit`]).
 
-use cryptorun_core::command::{Answer, Command, StepFailed};
+use cryptorun_core::command::{Answer, Command, StepDone, StepFailed};
+use cryptorun_core::decide::{Ask, decide};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::plan::Step;
-use cryptorun_core::promotion::StepState;
+use cryptorun_core::promotion::{Outcome as Ended, Promotion, State, StepState};
 use cryptorun_core::record::Record;
 use cryptorun_core::scope::{Phase, Scope};
 
@@ -57,6 +58,12 @@ mutants! {
     SwitchoverUnsealed = "switchover-unsealed", "a switchover goes on without the seal of a holder that fell silent";
     SealNotKept = "seal-not-kept", "a sink answers a seal and goes on as before";
     ForkNotCut = "fork-not-cut", "a former holder keeps what lies beyond its range";
+    ApprovalNotBound = "approval-not-bound", "an approval does not bind the assignment it was given for";
+    ApprovalNotUsedUp = "approval-not-used-up", "a promotion that is done runs again when the scope moved on";
+    ApprovalOutlivesLog = "approval-outlives-log-time", "LogTime does not end an approval";
+    ApprovalOutlivesWall = "approval-outlives-wall", "the wall clock does not end an approval";
+    OneHumanTwice = "one-human-twice", "one human counts twice, by certificate";
+    DenialIgnored = "denial-ignored", "a denied promotion goes on waiting";
     GrantWithoutExpiry = "grant-without-expiry", "a lease is over as soon as time is noticed to pass";
 }
 
@@ -93,6 +100,24 @@ impl Mutant {
                     (scope.lease, scope.phase) = (None, Phase::Vacant);
                 });
             }
+            (Self::ApprovalNotBound, _) => bind_anew(after),
+            (Self::ApprovalNotUsedUp, Command::StepDone(done)) if accepted => {
+                run_again(done, after);
+            }
+            (Self::ApprovalOutlivesLog, Command::RequestPromotion(_)) => {
+                change_promotions(after, |promotion| promotion.expires_log.0 += 1 << 32);
+            }
+            (Self::ApprovalOutlivesWall, Command::RequestPromotion(_)) => {
+                change_promotions(after, |promotion| promotion.expires_wall.0 += 1 << 32);
+            }
+            (Self::DenialIgnored, Command::Deny(_)) if accepted => {
+                change_promotions(after, |promotion| {
+                    if let State::Ended(Ended::Denied { .. }) = promotion.state {
+                        promotion.state = State::Waiting;
+                        promotion.ended = None;
+                    }
+                });
+            }
             (Self::SwitchoverUnsealed, Command::StepFailed(failed)) if accepted => {
                 seal_without_holder(before, failed, after);
             }
@@ -124,5 +149,51 @@ fn change_scopes(machine: &mut Machine, change: impl Fn(&mut Scope)) {
     for mut scope in machine.scopes().values().cloned().collect::<Vec<_>>() {
         change(&mut scope);
         machine.load(Record::Scope(scope));
+    }
+}
+
+fn change_promotions(machine: &mut Machine, change: impl Fn(&mut Promotion)) {
+    for mut promotion in machine.promotions().values().cloned().collect::<Vec<_>>() {
+        change(&mut promotion);
+        machine.load(Record::Promotion(promotion));
+    }
+}
+
+/// What is bound becomes what is, for promotions that are open.
+fn bind_anew(machine: &mut Machine) {
+    for mut promotion in machine.promotions().values().cloned().collect::<Vec<_>>() {
+        if promotion.is_open() {
+            bind(machine, &mut promotion);
+            machine.load(Record::Promotion(promotion));
+        }
+    }
+}
+
+fn bind(machine: &Machine, promotion: &mut Promotion) {
+    let Ok(decision) = decide(machine, &Ask::of(promotion)) else { return };
+    let version = machine.scopes().get(&promotion.scope).map(|scope| scope.assignment_version);
+    promotion.bound.assignment_version = version.unwrap_or_default();
+    promotion.bound.plan = decision.plan.hash();
+    promotion.from = decision.from.clone();
+    promotion.bound.from = decision.from;
+    promotion.plan = decision.plan;
+}
+
+/// The end of one promotion sets those that were done before it going again.
+fn run_again(done: &StepDone, machine: &mut Machine) {
+    if done.step != Step::Report {
+        return;
+    }
+    for mut promotion in machine.promotions().values().cloned().collect::<Vec<_>>() {
+        if promotion.state != State::Ended(Ended::Done) || promotion.id == done.promotion {
+            continue;
+        }
+        bind(machine, &mut promotion);
+        promotion.state = State::Running;
+        (promotion.token, promotion.start, promotion.barrier) = (None, None, None);
+        for record in &mut promotion.steps {
+            (record.state, record.started) = (StepState::Pending, None);
+        }
+        machine.load(Record::Promotion(promotion));
     }
 }
