@@ -27,7 +27,8 @@ pub fn checks() -> Vec<Check> {
         (name, Box::new(move || explore(name, Sinks::new(bounds(), None), LIMIT)))
     };
     vec![
-        lease("lease, clocks and leaders", lease_time, 6),
+        lease("lease, clocks and leaders", lease_time, 5),
+        lease("lease, longer, fast leaders", lease_fast, 6),
         lease("lease, given back", lease_given, 4),
         lease("lease, repeated requests", lease_repeated, 4),
         lease("lease, a second start", lease_reopened, 4),
@@ -159,6 +160,11 @@ pub fn lease_time(ticks: u8) -> lease::Bounds {
         restores: 0,
         leader_rates: vec![Rate::Slow, Rate::Fast],
     }
+}
+
+/// The same with leaders whose clocks are fast, the worst case for a run-out.
+pub fn lease_fast(ticks: u8) -> lease::Bounds {
+    lease::Bounds { leader_rates: vec![Rate::Fast], ..lease_time(ticks) }
 }
 
 /// Releases and ended sessions, over changes of leader.
