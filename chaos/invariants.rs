@@ -5,6 +5,7 @@
 
 mod answers_kept;
 mod audit_chain;
+mod deadlines_honest;
 mod directives_newest;
 pub(crate) mod durable_at_send;
 mod fence_holds;
@@ -82,6 +83,15 @@ pub enum Event<'a> {
     Operation {
         /// Which.
         operation: &'a Operation,
+    },
+    /// A worker sends a renewal, for the first time or again.
+    RenewalSent {
+        /// The worker's end.
+        worker: u64,
+        /// Its session.
+        session: &'a str,
+        /// The renewal's number.
+        seq: u64,
     },
     /// A worker believes that it may write until then, in true time.
     Holds {
@@ -166,6 +176,7 @@ pub fn all(theme: Theme) -> Vec<Box<dyn Invariant>> {
         Box::<crate::rare::RareStates>::default(),
     ];
     if in_time {
+        all.push(Box::<deadlines_honest::DeadlinesHonest>::default());
         all.push(Box::<no_false_failover::NoFalseFailover>::default());
     }
     if matches!(theme, Theme::OneLink | Theme::ControlOnly) {

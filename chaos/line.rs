@@ -1,5 +1,6 @@
 //! Asking a node's API over the simulated network: what HTTP and TLS would carry.
 
+use crate::invariants::Event;
 use crate::net::{identity, spawn};
 use crate::network::place;
 use crate::node::NodeHandle;
@@ -10,6 +11,7 @@ use cryptorun_control::api::Api;
 use cryptorun_control::caller::Caller;
 use cryptorun_control::problem::ApiError;
 use cryptorun_core::session::SessionKey;
+use cryptorun_core::wire::RenewRequest;
 use cryptorun_platform::https::Events;
 use cryptorun_worker::control::{Call, CallFailed, Control};
 use serde::Serialize;
@@ -79,6 +81,15 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    fn show_renewal(&self, call: &Call) {
+        let session = call.path.strip_prefix("/v1/sessions/");
+        let Some(session) = session.and_then(|rest| rest.strip_suffix("/renew")) else { return };
+        if let Ok(request) = serde_json::from_slice::<RenewRequest>(&call.body) {
+            let (worker, seq) = (self.end, request.seq);
+            self.world.show(&Event::RenewalSent { worker, session, seq });
+        }
+    }
+
     /// The node behind an endpoint.
     pub fn node(end: u64, endpoint: usize) -> u64 {
         let endpoint = u64::try_from(endpoint).unwrap_or(0);
@@ -102,6 +113,7 @@ impl Control for Line {
             std::future::pending::<()>().await;
         }
         let (from, to) = (self.end, Self::node(self.end, endpoint));
+        self.show_renewal(&call);
         let sender = crate::worker::name(from);
         let handle = move |api: Api| async move { handle(&api, from, &sender, &call).await };
         match ask(&self.world, from, to, timeout, handle).await {

@@ -9,9 +9,14 @@ use crate::line;
 use crate::net::spawn;
 use crate::network::{PERSON, WORKER, ends_of};
 use crate::world::{Theme, World};
+use cryptorun_control::log::Proposal;
+use cryptorun_core::command::{Command, Grant};
+use cryptorun_core::people::Actor;
+use cryptorun_core::position::Position;
 use cryptorun_core::scope::ScopeId;
+use cryptorun_core::time::WallTime;
 use cryptorun_core::token::Token;
-use cryptorun_core::wire::TransferRequest;
+use cryptorun_core::wire::{Fate, TransferRequest};
 use cryptorun_platform::disk::{Fault, Keep, SimDisk};
 use cryptorun_worker::sink::SinkError;
 use cryptorun_worker::warm::batch::{Batch, Header, Kind};
@@ -207,6 +212,7 @@ impl Nemesis {
                 86..91 => self.transfer(cluster),
                 91..94 => snapshot(cluster),
                 94..97 => self.deafen(),
+                97 => self.hurry(cluster),
                 _ => self.show_old_token(cluster),
             },
         }
@@ -461,8 +467,12 @@ impl Nemesis {
                 world.state().slow_disks.insert(end, (more, until));
             }
             3..6 => {
-                // A sync that begins in this short while hangs for seconds.
-                let (more, until) = (world.span_ms(1000, 9000), world.now() + world.span_ms(5, 60));
+                // A sync that begins in this short while hangs for seconds; a holder's next batch is.
+                let holder = self.holder().filter(|_| world.below(2) == 0);
+                let end = holder.map_or(end, |place| WORKER + place);
+                let span = if holder.is_some() { (1500, 1700) } else { (5, 60) };
+                let (more, until) =
+                    (world.span_ms(1000, 9000), world.now() + world.span_ms(span.0, span.1));
                 world.state().slow_disks.insert(end, (more, until));
             }
             6 | 7 => self.fail_disk(cluster, end, Fault::Full),
@@ -569,6 +579,31 @@ impl Nemesis {
         self.later(after, Undo::Hear(place));
     }
 
+    /// A leader's controller out of its mind: `apply` is the check, whoever asks for what.
+    fn hurry(&mut self, cluster: &mut Cluster) {
+        let world = self.world.clone();
+        let Some(leader) = cluster.leader() else { return };
+        spawn(&world.clone(), async move {
+            for _ in 0..40 {
+                tokio::time::sleep(world.span_ms(20, 200)).await;
+                let token = leader.node.with_machine(|machine| {
+                    let scope = machine.scopes().get(&crate::cluster::warm())?;
+                    scope.reservation.as_ref().map(|reservation| reservation.token)
+                });
+                let Some(token) = token else { continue };
+                let grant = Grant { scope: crate::cluster::warm(), token };
+                let command = Command::Grant(grant);
+                let proposal =
+                    Proposal { actor: Actor::Controller, via: None, request: None, command };
+                if let Ok(done) = leader.api.log().propose(proposal).await
+                    && done.answer.is_err()
+                {
+                    world.tally("hasty_grant");
+                }
+            }
+        });
+    }
+
     /// A writer that was stopped long ago goes on, with its old token and no doubts.
     fn show_old_token(&mut self, cluster: &mut Cluster) {
         let world = self.world.clone();
@@ -578,7 +613,48 @@ impl Nemesis {
         }
         let place = *world.pick(&up);
         let Some(worker) = world.state().workers.get(&(WORKER + place)).cloned() else { return };
-        spawn(&world.clone(), async move { show_token_below(&world, &worker).await });
+        spawn(&world.clone(), async move {
+            show_token_below(&world, &worker).await;
+            for _ in 0..60 {
+                if world.theme != Theme::Wild || !world.is_alive(worker.end, worker.life) {
+                    return;
+                }
+                write_on(&worker).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+}
+
+/// A former holder whose clock tells it that it holds: until it is sealed nothing stops it, from then
+/// on everything does, and what it wrote is a fork.
+async fn write_on(worker: &crate::worker::WorkerHandle) {
+    let view = worker.sink.view();
+    let journal = worker.sink.journal();
+    let own = journal.iter().rev().find(|range| range.fate == Fate::Visible);
+    let held = worker.standing.holds(&crate::cluster::warm()).is_some();
+    if held || view.last.is_none_or(|last| last.token != view.highest) {
+        return;
+    }
+    if let Some(own) = own.filter(|own| own.token == view.highest) {
+        let wall = cryptorun_platform::clock::Clock::wall(&*worker.clock);
+        drop(worker.sink.write(own.token, empty(own.token, wall), Arc::new(|| true)).await);
+    }
+}
+
+fn empty(token: Token, wall: WallTime) -> impl FnOnce(Position) -> Batch + Send + 'static {
+    let kind = Kind::Heartbeat;
+    move |prev| Batch {
+        header: Header {
+            token,
+            prev,
+            kind,
+            opened_at: wall,
+            sealed_at: wall,
+            watermark: wall,
+            rows: 0,
+        },
+        rows: Vec::new(),
     }
 }
 
@@ -589,19 +665,7 @@ async fn show_token_below(world: &World, worker: &crate::worker::WorkerHandle) {
     }
     let token = Token { epoch: 1 + world.below(highest.epoch - 1), ..highest };
     let wall = cryptorun_platform::clock::Clock::wall(&*worker.clock);
-    let make = move |prev| Batch {
-        header: Header {
-            token,
-            prev,
-            kind: Kind::Heartbeat,
-            opened_at: wall,
-            sealed_at: wall,
-            watermark: wall,
-            rows: 0,
-        },
-        rows: Vec::new(),
-    };
-    match worker.sink.write(token, make, Arc::new(|| true)).await {
+    match worker.sink.write(token, empty(token, wall), Arc::new(|| true)).await {
         Ok(entry) => {
             let at = entry.position;
             world.violation(format!(

@@ -138,7 +138,8 @@ async fn write(
         for_ms: LONG_MS,
     };
     let (caller, key) = (caller.clone(), format!("w-{me}-{count}"));
-    until_said(world, me, 3, move |api| {
+    let tries = 1 + u32::try_from(world.below(3)).unwrap_or(0);
+    until_said(world, me, tries, move |api| {
         let (caller, key, request) = (caller.clone(), key.clone(), request.clone());
         async move { api.pause(&caller, Some(&key), request).await }
     })

@@ -48,6 +48,7 @@ pub const FAULTS: &[(&str, &str)] = &[
     ("disk_broken", "a process stopped since its disk failed"),
     ("venue_silent", "a region heard nothing from the venue"),
     ("old_token_shown", "a stopped holder's write was shown to a sink"),
+    ("hasty_grant", "a controller asked for a grant before its time"),
     ("asked_twice", "an operator asked again with the same key after an unknown outcome"),
 ];
 

@@ -46,7 +46,9 @@ impl Invariant for AnswersKept {
                 self.acknowledged = self.acknowledged.max(done.index);
                 match self.applied.get(&done.index) {
                     Some(Some(entry))
-                        if entry.command == **command && (*keyed || entry.stamp == done.stamp) =>
+                        if entry.command == **command
+                            && entry.request.is_some() == *keyed
+                            && (*keyed || entry.stamp == done.stamp) =>
                     {
                         Ok(())
                     }

@@ -18,8 +18,9 @@ pub struct FenceHolds {
     /// What each sink last answered to a seal.
     sealed: BTreeMap<u64, (Token, Position)>,
     granted: Token,
-    /// The region that may fetch a tail, under which token and up to where.
-    fetches: Option<(RegionName, Token, Position)>,
+    /// Which region may fetch a tail under which token, and up to where; late ones may land after
+    /// their promotion was undone.
+    fetches: BTreeMap<(Token, RegionName), Position>,
 }
 
 impl Invariant for FenceHolds {
@@ -33,7 +34,7 @@ impl Invariant for FenceHolds {
                 let Some(scope) = seen.machine.scopes().get(&warm()) else { return Ok(()) };
                 self.granted = scope.reign().map_or(Token::NONE, |reign| reign.token);
                 if let Some(r) = &scope.reservation {
-                    self.fetches = Some((r.region.clone(), r.token, r.tail()));
+                    self.fetches.insert((r.token, r.region.clone()), r.tail());
                 }
                 Ok(())
             }
@@ -56,11 +57,9 @@ impl Invariant for FenceHolds {
                 if token <= self.granted || view.end.seq <= end.seq {
                     return Ok(());
                 }
-                let fetched = self.fetches.as_ref().is_some_and(|(region, under, to)| {
-                    region.as_str() == crate::cluster::region(place(*worker))
-                        && *under == token
-                        && view.end.seq <= to.seq
-                });
+                let own = RegionName::from(crate::cluster::region(place(*worker)));
+                let fetched =
+                    self.fetches.get(&(token, own)).is_some_and(|to| view.end.seq <= to.seq);
                 if fetched {
                     return Ok(());
                 }

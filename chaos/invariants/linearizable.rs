@@ -4,11 +4,12 @@
 //! it to that: an acknowledged write stood by its index, a read shows the value as of its index. The
 //! search ([`crate::wgl`]) takes nobody's word.
 
-use super::{Event, Invariant, Once};
+use super::{Event, Invariant, Once, entry_of};
 use crate::cluster::REGISTERS;
 use crate::history::{Operation, What};
 use crate::tally::Tally;
 use crate::wgl::{self, Verdict};
+use cryptorun_core::command::Command;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Linearizable {
     once: Once,
     /// By register: from which index on it has which value.
     values: [BTreeMap<u64, Option<String>>; 3],
+    /// Every write's entries, asked again ones too.
+    writes: BTreeMap<u64, String>,
     history: [Vec<Operation>; 3],
     gave_up: u64,
 }
@@ -30,9 +33,12 @@ impl Linearizable {
         match &operation.what {
             // A command asked again under its key is answered by a later entry than its own.
             What::Write { value } => {
-                match values.range(..=index).any(|(_, stood)| stood.as_ref() == Some(value)) {
-                    true => Ok(()),
-                    false => Err(format!("{value} is acknowledged at {index} and never stood")),
+                let stood = values.range(..=index).any(|(_, stood)| stood.as_ref() == Some(value));
+                match self.writes.get(&index) {
+                    Some(written) if written == value && stood => Ok(()),
+                    other => Err(format!(
+                        "{value} is acknowledged at {index}, where {other:?} stands; stood: {stood}"
+                    )),
                 }
             }
             What::Read { value } => {
@@ -54,6 +60,9 @@ impl Invariant for Linearizable {
     fn see(&mut self, _now: Duration, event: &Event<'_>) -> Result<(), String> {
         match event {
             Event::Applied { seen, .. } if self.once.is_new(seen) => {
+                if let Some(Command::Pause(pause)) = entry_of(seen).map(|entry| &entry.command) {
+                    self.writes.insert(seen.log_id.index, pause.reason.clone());
+                }
                 for (n, group) in REGISTERS.iter().enumerate() {
                     let scope = seen.machine.scopes().get(&crate::nemesis::register(group));
                     let pause = scope.and_then(|scope| scope.pause.as_ref());

@@ -29,6 +29,8 @@ pub struct OneHolder {
     gap: Option<Duration>,
     /// The last lease was given back by its holder, which had stopped: no gap is owed.
     given_back: bool,
+    /// By token: when the cluster may at the earliest take it for run out, as renewals went.
+    runs_out: BTreeMap<Token, Duration>,
 }
 
 impl OneHolder {
@@ -41,6 +43,7 @@ impl OneHolder {
             leases: BTreeMap::new(),
             gap: None,
             given_back: false,
+            runs_out: BTreeMap::new(),
         }
     }
 
@@ -110,6 +113,11 @@ impl Invariant for OneHolder {
                 if !self.in_time {
                     return Ok(());
                 }
+                if let Some(end) = self.runs_out.get(token).filter(|end| *until > **end + SLACK) {
+                    return Err(format!(
+                        "{worker} holds {token} until {until:?}; to the cluster it is over at {end:?}"
+                    ));
+                }
                 let other = (self.beliefs.iter()).find(|(who, (theirs, end))| {
                     *who != worker && theirs != token && *end > now && *until > now
                 });
@@ -136,6 +144,9 @@ impl Invariant for OneHolder {
                     }
                     match (lease, seen.machine.lease_expires(scope)) {
                         (Some(lease), Some(end)) => {
+                            let left = end.since(at).to_duration();
+                            let known = self.runs_out.entry(lease.token).or_default();
+                            *known = (*known).max(now + left + left / 100);
                             let held = (lease.token, lease.holder.clone(), end);
                             self.leases.insert(scope.id.clone(), held);
                         }

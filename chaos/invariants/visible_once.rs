@@ -1,11 +1,15 @@
 //! Two regions' writes are never both visible as the primary's: nothing becomes visible under a token
-//! once a later one is granted. Beyond tolerated clock rates: at no sink that knows of a later one.
+//! once a later one is granted, nor past the
+//! holder's own deadline. Beyond tolerated clock rates: at no sink that knows of a later one.
 
 use super::{Event, Invariant, Once};
 use crate::cluster::warm;
 use cryptorun_core::token::Token;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Rates change while a lease runs.
+const LATE: Duration = Duration::from_millis(45);
 
 /// See the module.
 pub struct VisibleOnce {
@@ -14,12 +18,20 @@ pub struct VisibleOnce {
     granted: (Token, Duration),
     /// The highest token that each sink said it has on its medium.
     highest: BTreeMap<u64, Token>,
+    /// Under which token each worker may write, and until when.
+    holds: BTreeMap<(u64, Token), Duration>,
 }
 
 impl VisibleOnce {
     pub fn new(in_time: bool) -> Self {
         let granted = (Token::NONE, Duration::ZERO);
-        Self { in_time, once: Once::default(), granted, highest: BTreeMap::new() }
+        Self {
+            in_time,
+            once: Once::default(),
+            granted,
+            highest: BTreeMap::new(),
+            holds: BTreeMap::new(),
+        }
     }
 }
 
@@ -43,7 +55,17 @@ impl Invariant for VisibleOnce {
                 *highest = (*highest).max(view.highest);
                 Ok(())
             }
+            Event::Holds { worker, token, until } => {
+                self.holds.insert((*worker, *token), *until);
+                Ok(())
+            }
             Event::Visible { worker, token, at } => {
+                let until = self.holds.get(&(*worker, *token)).copied().unwrap_or_default();
+                if self.in_time && now > until + LATE {
+                    return Err(format!(
+                        "{worker} shows {at} under {token}, whose lease it held until {until:?}"
+                    ));
+                }
                 let (granted, since) = self.granted;
                 if self.in_time && *token < granted {
                     return Err(format!(
