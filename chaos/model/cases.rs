@@ -4,6 +4,7 @@ use crate::clock::Rate;
 use crate::lease::{self, Lease};
 use crate::mutants::Mutant;
 use crate::people::{self, People};
+use crate::report::Order::{BreadthFirst, DepthFirst};
 use crate::report::{Run, explore};
 use crate::sinks::{self, Sinks};
 use cryptorun_core::scope::Mode;
@@ -18,13 +19,13 @@ pub type Check = (&'static str, Box<dyn Fn() -> Run>);
 /// Every model within its bounds.
 pub fn checks() -> Vec<Check> {
     let lease = |name, bounds: fn(u8) -> lease::Bounds, ticks| -> Check {
-        (name, Box::new(move || explore(name, Lease::new(bounds(ticks), None), LIMIT)))
+        (name, Box::new(move || explore(name, Lease::new(bounds(ticks), None), DepthFirst, LIMIT)))
     };
     let people = |name, bounds: fn() -> people::Bounds| -> Check {
-        (name, Box::new(move || explore(name, People::new(bounds(), None), LIMIT)))
+        (name, Box::new(move || explore(name, People::new(bounds(), None), DepthFirst, LIMIT)))
     };
     let sinks = |name, bounds: fn() -> sinks::Bounds| -> Check {
-        (name, Box::new(move || explore(name, Sinks::new(bounds(), None), LIMIT)))
+        (name, Box::new(move || explore(name, Sinks::new(bounds(), None), DepthFirst, LIMIT)))
     };
     vec![
         lease("lease, clocks and leaders", lease_time, 5),
@@ -44,10 +45,10 @@ pub fn checks() -> Vec<Check> {
 /// One mutant, in the model that is to find it.
 pub fn mutant(mutant: Mutant) -> Run {
     if let Some(bounds) = in_sinks(mutant) {
-        return explore(mutant.id(), Sinks::new(bounds, Some(mutant)), LIMIT);
+        return explore(mutant.id(), Sinks::new(bounds, Some(mutant)), BreadthFirst, LIMIT);
     }
     if let Some(bounds) = in_people(mutant) {
-        return explore(mutant.id(), People::new(bounds, Some(mutant)), LIMIT);
+        return explore(mutant.id(), People::new(bounds, Some(mutant)), BreadthFirst, LIMIT);
     }
     let fast = lease::Bounds { leader_rates: vec![Rate::Fast], ..lease_time(5) };
     let alone = lease::Bounds { leaders: 0, ..fast.clone() };
@@ -75,7 +76,7 @@ pub fn mutant(mutant: Mutant) -> Run {
         | Mutant::GrantWithoutExpiry => alone,
         _ => alone, // The other models' mutants left above.
     };
-    explore(mutant.id(), Lease::new(bounds, Some(mutant)), LIMIT)
+    explore(mutant.id(), Lease::new(bounds, Some(mutant)), BreadthFirst, LIMIT)
 }
 
 fn in_people(mutant: Mutant) -> Option<people::Bounds> {
@@ -103,7 +104,10 @@ pub fn noes_and_time() -> people::Bounds {
 
 fn in_sinks(mutant: Mutant) -> Option<sinks::Bounds> {
     Some(match mutant {
-        Mutant::TailBeforeSeal | Mutant::SealDuringWrite | Mutant::SealNotKept => failover(),
+        Mutant::TailBeforeSeal
+        | Mutant::EverySinkRequired
+        | Mutant::SealDuringWrite
+        | Mutant::SealNotKept => failover(),
         Mutant::ForkNotCut => sinks::Bounds { returns: 1, ..failover() },
         Mutant::MaximumInMemory => sinks::Bounds { crashes: 1, ..failover() },
         Mutant::TokenReadAtWrite => sinks::Bounds { crashes: 0, returns: 1, ..failover() },
@@ -214,7 +218,7 @@ mod tests {
             lease::Bounds { leader_rates: vec![Rate::Fast], leaders: 0, ..lease_time(5) },
             lease::Bounds { renewals: [0, 0, 2], ..lease_restored(4) },
         ] {
-            let run = explore("small", Lease::new(bounds, None), LIMIT);
+            let run = explore("small", Lease::new(bounds, None), DepthFirst, LIMIT);
             assert!(run.is_green(), "{run}");
         }
     }
@@ -223,7 +227,7 @@ mod tests {
     fn the_fence_holds_within_a_small_bound() {
         let moved = sinks::Bounds { prompt: true, resumes: 0, ..switchover() };
         for bounds in [failover(), moved] {
-            let run = explore("small", Sinks::new(bounds, None), LIMIT);
+            let run = explore("small", Sinks::new(bounds, None), DepthFirst, LIMIT);
             assert!(run.is_green(), "{run}");
         }
     }
@@ -231,7 +235,7 @@ mod tests {
     #[test]
     fn people_are_counted_within_a_small_bound() {
         let bounds = people::Bounds { noes: 0, waits: 2, ..noes_and_time() };
-        let run = explore("small", People::new(bounds, None), LIMIT);
+        let run = explore("small", People::new(bounds, None), DepthFirst, LIMIT);
         assert!(run.is_green(), "{run}");
     }
 

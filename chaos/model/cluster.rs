@@ -17,7 +17,7 @@
 
 use crate::digest::{Digested, digest_of};
 use crate::mutants::Mutant;
-use cryptorun_core::command::{Answer, Command, Entry};
+use cryptorun_core::command::{Command, Entry, Outcome};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Actor;
 use cryptorun_core::position::Hash as Digest;
@@ -31,6 +31,7 @@ use cryptorun_core::time::{LogTime, Stamp, WallTime};
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A canonical machine's time; large enough that nothing before it reaches zero.
@@ -81,7 +82,8 @@ impl Cluster {
 #[derive(Clone, Debug)]
 pub struct Step {
     pub cluster: Cluster,
-    pub answer: Arc<Answer>,
+    /// Of a refusal its kind alone: the rest is text for people.
+    pub answer: Arc<Result<Outcome, &'static str>>,
     /// How far LogTime went on, in milliseconds.
     pub moved: u64,
 }
@@ -116,19 +118,26 @@ struct Applied {
 pub struct Applier {
     mutant: Option<Mutant>,
     shards: Vec<Mutex<Shard>>,
+    applied: AtomicUsize,
 }
 
 /// Locks that the checker's threads share the memory of applied entries by.
 const SHARDS: usize = 64;
+/// Applied entries that one of them remembers; some 20 kB each with promotions in them.
+const SHARD_KEEPS: usize = 1024;
 
 impl Applier {
     pub fn new(mutant: Option<Mutant>) -> Arc<Self> {
-        Arc::new(Self { mutant, shards: (0..SHARDS).map(|_| Mutex::default()).collect() })
+        Arc::new(Self {
+            mutant,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            applied: AtomicUsize::new(0),
+        })
     }
 
     /// Entries that were really applied.
     pub fn applied(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.applied.load(Ordering::Relaxed)
     }
 
     pub fn apply(&self, before: &Cluster, ahead: Ahead, actor: &Actor, command: &Command) -> Step {
@@ -147,7 +156,12 @@ impl Applier {
         let step = self.apply_anew(before, ahead, actor, command);
         let (actor, command) = (actor.clone(), command.clone());
         let applied = Applied { before: before.clone(), ahead, actor, command, step: step.clone() };
-        shard.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(applied);
+        self.applied.fetch_add(1, Ordering::Relaxed);
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if shard.len() >= SHARD_KEEPS {
+            shard.clear(); // What is needed again is applied again.
+        }
+        shard.insert(key, applied);
         step
     }
 
@@ -163,7 +177,11 @@ impl Applier {
         if let Some(mutant) = self.mutant {
             mutant.edit(before.machine(), command, &answer, &mut machine);
         }
-        Step { cluster: Cluster::new(&machine), answer: Arc::new(answer), moved }
+        Step {
+            cluster: Cluster::new(&machine),
+            answer: Arc::new(answer.map_err(|refusal| refusal.kind())),
+            moved,
+        }
     }
 }
 
@@ -323,7 +341,7 @@ mod tests {
     use super::*;
     use crate::setup;
     use cryptorun_core::command::{
-        Approve, Cancel, Deny, OpenSession, Release, Renew, Report, RequestPromotion,
+        Answer, Approve, Cancel, Deny, OpenSession, Release, Renew, Report, RequestPromotion,
     };
     use cryptorun_core::config::Limits;
     use cryptorun_core::directive::{self, Want};
@@ -429,10 +447,10 @@ mod tests {
     }
 
     /// Equal but for the texts, which name times.
-    fn alike(a: &Answer, b: &Answer) -> bool {
+    fn alike(a: &Answer, b: &Result<Outcome, &'static str>) -> bool {
         match (a, b) {
             (Ok(a), Ok(b)) => std::mem::discriminant(a) == std::mem::discriminant(b),
-            (Err(a), Err(b)) => a.kind() == b.kind(),
+            (Err(a), Err(b)) => a.kind() == *b,
             _ => false,
         }
     }

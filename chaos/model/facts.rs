@@ -13,6 +13,11 @@ macro_rules! facts {
         impl Fact {
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
+            /// How a mutant's line says that it was not reached.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => concat!("never: ", $text),)* }
+            }
+
             pub fn text(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
@@ -21,13 +26,14 @@ macro_rules! facts {
 }
 
 facts! {
-    GrantAfterRunOut = "a grant after a lease ran out",
-    GrantAfterGivingBack = "a grant after a lease was given back",
+    GrantAfterRunOut = "a regrant after a lease ran out",
+    GrantAfterGivingBack = "a regrant after a lease was given back",
     StampedEntryLost = "a change of leader lost a stamped entry",
     Restore = "a restore from a snapshot",
     Regrant = "a regrant",
     RenewalWithheld = "a withheld renewal",
     SwitchoverGranted = "a switchover past its grant",
+    SwitchoverDone = "a switchover that is done",
     FailoverGranted = "a failover past its grant, its holder lost",
     GrantWithUnsealedSink = "a failover while a sink could not be sealed",
     WriteTurnedAway = "a write turned away by a sink",

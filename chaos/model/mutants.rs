@@ -4,6 +4,7 @@
 //! None is a line in the product. A mutant changes the environment, what wraps a keeper or a sink, or
 //! the machine's records after an entry was applied ([`Mutant::edit`]).
 
+use crate::facts::Fact;
 use cryptorun_core::command::{Answer, Command, StepDone, StepFailed};
 use cryptorun_core::decide::{Ask, decide};
 use cryptorun_core::machine::Machine;
@@ -49,6 +50,7 @@ mutants! {
     RetryResetsTime = "x20-retry-resets-time", "a retry counts from itself";
     AnswerBySeqAlone = "x21-answer-by-seq-alone", "an answer is matched by its number alone";
     TailBeforeSeal = "x3-tail-before-seal", "a sink answers its end before it refuses";
+    EverySinkRequired = "x4-every-sink-required", "a plan does not go on without a sink that cannot be reached";
     BarrierIsAFlag = "x5-barrier-is-a-flag", "a barrier stops admission, not the log";
     AbortAfterHandover = "x6-abort-after-handover", "a holder goes on after its hand-over was sent";
     ControllerHandsOver = "x8-controller-hands-over", "the controller hands over, the holder has not stopped";
@@ -70,6 +72,11 @@ mutants! {
 impl Mutant {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|mutant| mutant.id() == name)
+    }
+
+    /// What a mistake that only holds things up keeps a run from reaching.
+    pub fn hides(self) -> Option<Fact> {
+        (self == Self::EverySinkRequired).then_some(Fact::GrantWithUnsealedSink)
     }
 
     /// Changes the machine after an entry, as the mistake would have.
@@ -99,6 +106,14 @@ impl Mutant {
                 change_scopes(after, |scope| {
                     (scope.lease, scope.phase) = (None, Phase::Vacant);
                 });
+            }
+            (Self::EverySinkRequired, Command::StepDone(done)) if done.step == Step::Seal => {
+                let unsealed = |scope: &Scope| {
+                    scope.reservation.as_ref().is_some_and(|r| !r.unsealed.is_empty())
+                };
+                if after.scopes().values().any(unsealed) {
+                    after.clone_from(before);
+                }
             }
             (Self::ApprovalNotBound, _) => bind_anew(after),
             (Self::ApprovalNotUsedUp, Command::StepDone(done)) if accepted => {

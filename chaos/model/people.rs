@@ -22,7 +22,9 @@ use cryptorun_core::keeper::Keeper;
 use cryptorun_core::people::{Actor, OperatorId};
 use cryptorun_core::plan::Step as PlanStep;
 use cryptorun_core::position::{Hash as Digest, Position};
-use cryptorun_core::promotion::{Promotion, PromotionId, State as Stage};
+use cryptorun_core::promotion::{
+    Outcome as PromotionOutcome, Promotion, PromotionId, State as Stage,
+};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::report::{ScopeReport, Sealed, WorkerReport};
 use cryptorun_core::scope::{Role, Scope, ScopeId};
@@ -168,6 +170,10 @@ impl People {
     /// Whether a grant that moved the scope had what it needs.
     fn judge_grant(&self, state: &mut State, before: &Cluster) {
         let (was, is) = (self.scope(before), self.scope(&state.cluster));
+        let done = |p: &Promotion| p.state == Stage::Ended(PromotionOutcome::Done);
+        if state.cluster.machine().promotions().values().any(done) {
+            self.facts.reached(Fact::SwitchoverDone);
+        }
         if is.history.len() == was.history.len() {
             return;
         }

@@ -61,23 +61,37 @@ impl Run {
     }
 }
 
-/// Visits every state within the model's bounds, breadth first, or stops at the first failure.
-pub fn explore<M: Checked>(name: &str, model: M, limit: Duration) -> Run
+/// In which order states are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Short traces: to find a mistake and show it.
+    BreadthFirst,
+    /// Little memory: to visit everything.
+    DepthFirst,
+}
+
+/// Visits every state within the model's bounds, or stops at the first failure.
+pub fn explore<M: Checked>(name: &str, model: M, order: Order, limit: Duration) -> Run
 where
     M::Action: Clone + PartialEq + fmt::Debug + Send + Sync,
 {
-    let bounds = model.bounds();
-    let properties = model.properties().iter().map(|property| property.name).collect();
     let begun = Instant::now();
-    let checker = model
-        .checker()
-        .threads(THREADS)
-        .timeout(limit)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+    let checker =
+        model.checker().threads(THREADS).timeout(limit).finish_when(HasDiscoveries::AnyFailures);
+    match order {
+        Order::BreadthFirst => tell(name, &checker.spawn_bfs().join(), begun, limit),
+        Order::DepthFirst => tell(name, &checker.spawn_dfs().join(), begun, limit),
+    }
+}
+
+fn tell<M: Checked>(name: &str, checker: &impl Checker<M>, begun: Instant, limit: Duration) -> Run
+where
+    M::Action: Clone + PartialEq + fmt::Debug,
+{
     let took = begun.elapsed();
     let model = checker.model();
+    let bounds = model.bounds();
+    let properties = model.properties().iter().map(|property| property.name).collect();
     let mut found: Vec<Found> = checker
         .discoveries()
         .into_iter()

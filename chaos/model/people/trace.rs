@@ -19,7 +19,7 @@ impl Checked for People {
     }
 
     fn required(&self) -> Vec<Fact> {
-        let mut facts = vec![Fact::SwitchoverGranted, Fact::ApprovalRefused];
+        let mut facts = vec![Fact::SwitchoverGranted, Fact::SwitchoverDone, Fact::ApprovalRefused];
         facts.extend((self.bounds.waits > 1).then_some(Fact::ApprovalExpired));
         facts
     }
