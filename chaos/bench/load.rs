@@ -85,9 +85,14 @@ async fn measure(
     lasting: Duration,
     pids: &[i32],
 ) -> Result<Measured, BenchError> {
-    let mut ready = Vec::with_capacity(clients.len());
+    // All at once: over wide links a session would run out before the last one is opened.
+    let mut preparing = JoinSet::new();
     for client in clients {
-        ready.push(Loop::prepare(client).await?);
+        preparing.spawn(Loop::prepare(client));
+    }
+    let mut ready = Vec::with_capacity(preparing.len());
+    while let Some(prepared) = preparing.join_next().await {
+        ready.push(prepared.map_err(|error| BenchError::cannot("a client broke off", error))??);
     }
     let start = SystemClock.boot() + WARM;
     let end = start + lasting;
