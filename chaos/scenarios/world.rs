@@ -25,7 +25,7 @@ use std::time::Duration;
 
 /// Between two looks.
 pub const LOOK: Duration = Duration::from_millis(100);
-/// Issue 3: everything within target again.
+/// Everything within target again after whatever was done to it.
 pub const LEVEL_WITHIN: Millis = Millis::secs(60);
 /// A health port answers from memory.
 const HEALTH_WITHIN: Duration = Duration::from_millis(1500);
