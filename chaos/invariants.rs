@@ -3,8 +3,10 @@
 //! They see the machine, sinks and clients from outside and compute what they need anew: an invariant
 //! that asked the product for its opinion would share its mistakes.
 
+mod accepted_in_range;
 mod answers_kept;
 mod audit_chain;
+mod carried_out_once;
 mod deadlines_honest;
 mod directives_newest;
 pub(crate) mod durable_at_send;
@@ -20,6 +22,7 @@ mod pauses_respected;
 mod people_agree;
 mod promotions_end;
 mod reads_fresh;
+mod steps_in_time;
 mod tokens_grow;
 mod visible_once;
 
@@ -161,11 +164,13 @@ pub fn all(theme: Theme) -> Vec<Box<dyn Invariant>> {
         Box::<one_leader::OneLeader>::default(),
         Box::<hashes_agree::HashesAgree>::default(),
         Box::<answers_kept::AnswersKept>::default(),
+        Box::<carried_out_once::CarriedOutOnce>::default(),
         Box::<reads_fresh::ReadsFresh>::default(),
         Box::<linearizable::Linearizable>::default(),
         Box::new(tokens_grow::TokensGrow::new(in_time)),
         Box::new(one_holder::OneHolder::new(in_time)),
         Box::new(visible_once::VisibleOnce::new(in_time)),
+        Box::<accepted_in_range::AcceptedInRange>::default(),
         Box::<fence_holds::FenceHolds>::default(),
         Box::<grants_sealed::GrantsSealed>::default(),
         Box::<people_agree::PeopleAgree>::default(),
@@ -178,6 +183,7 @@ pub fn all(theme: Theme) -> Vec<Box<dyn Invariant>> {
     if in_time {
         all.push(Box::<deadlines_honest::DeadlinesHonest>::default());
         all.push(Box::<no_false_failover::NoFalseFailover>::default());
+        all.push(Box::<steps_in_time::StepsInTime>::default());
     }
     if matches!(theme, Theme::OneLink | Theme::ControlOnly) {
         all.push(Box::<leases_stay::LeasesStay>::default());

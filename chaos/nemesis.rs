@@ -132,8 +132,7 @@ impl Nemesis {
                 }
             }
             Undo::FlapOn(a, b, left) => {
-                world.state().network.cut(&ends_of(a), &ends_of(b), "flapping_link");
-                world.state().network.cut(&ends_of(b), &ends_of(a), "flapping_link");
+                world.state().network.cut_both(&ends_of(a), &ends_of(b), "flapping_link");
                 let after = world.span_ms(100, 900);
                 self.later(after, Undo::FlapOff(a, b, left));
             }
@@ -200,6 +199,11 @@ impl Nemesis {
         match self.world.theme {
             Theme::OneLink => self.cut_link(true),
             Theme::ControlOnly => self.disturb_control(cluster).await,
+            Theme::HalfSeen if !self.timeline.is_empty() => {}
+            Theme::HalfSeen => match self.world.below(2) {
+                0 => self.hide_holder(),
+                _ => self.leave_behind(),
+            },
             Theme::All | Theme::Wild => match self.world.below(100) {
                 0..16 => self.crash_node(cluster).await,
                 16..26 => self.crash_worker(cluster).await,
@@ -338,11 +342,47 @@ impl Nemesis {
         let others: Vec<u64> =
             NODES.into_iter().filter(|n| *n != place).map(|n| WORKER + n).collect();
         let mut state = world.state();
-        state.network.cut(&[WORKER + place], &others, "data_cut");
-        state.network.cut(&others, &[WORKER + place], "data_cut");
+        state.network.cut_both(&[WORKER + place], &others, "data_cut");
         drop(state);
         let after = world.span_ms(2000, 18_000);
         self.later(after, Undo::Mend("data_cut"));
+    }
+
+    /// A region looks dead from everywhere, while its worker goes on renewing with the other nodes.
+    fn hide_holder(&mut self) {
+        let world = self.world.clone();
+        let place = self.holder().unwrap_or(1 + world.below(3));
+        world.event(format_args!("cut hidden at {place}"));
+        let others = || NODES.into_iter().filter(move |n| *n != place);
+        let everyone: Vec<u64> =
+            others().flat_map(ends_of).chain([WORKER + place, PERSON + place]).collect();
+        let workers: Vec<u64> = others().map(|n| WORKER + n).collect();
+        let mut state = world.state();
+        state.network.cut_both(&[place], &everyone, "hidden_region");
+        state.network.cut_both(&[WORKER + place], &workers, "hidden_region");
+        drop(state);
+        let after = world.span_ms(8000, 20_000);
+        self.later(after, Undo::Mend("hidden_region"));
+    }
+
+    /// A holder is cut from everybody and writes on until its deadline. Its peers find it again, the
+    /// nodes do not; a region that cannot reach the next holder asks it for records: what it alone has
+    /// must not travel.
+    fn leave_behind(&mut self) {
+        let world = self.world.clone();
+        let Some(place) = self.holder() else { return };
+        world.event(format_args!("cut left_behind at {place}"));
+        let others: Vec<u64> = NODES.into_iter().filter(|n| *n != place).collect();
+        let workers: Vec<u64> = others.iter().map(|n| WORKER + n).collect();
+        let mut state = world.state();
+        state.network.cut_both(&[WORKER + place], &NODES, "left_behind");
+        state.network.cut_both(&workers[..1], &workers[1..], "left_behind");
+        state.network.cut_both(&[WORKER + place], &workers, "left_alone");
+        drop(state);
+        let found = world.span_ms(12_000, 20_000);
+        self.later(found, Undo::Mend("left_alone"));
+        let back = found + world.span_ms(3000, 12_000);
+        self.later(back, Undo::Mend("left_behind"));
     }
 
     async fn lose_region(&mut self, cluster: &mut Cluster) {
@@ -411,8 +451,7 @@ impl Nemesis {
         };
         world.event(format_args!("cut {why} at {a}"));
         let mut state = world.state();
-        state.network.cut(&from, &to, why);
-        state.network.cut(&to, &from, why);
+        state.network.cut_both(&from, &to, why);
         drop(state);
         let after = if world.below(3) == 0 {
             world.span_ms(8000, 25_000)

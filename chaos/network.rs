@@ -76,6 +76,12 @@ impl Network {
         }
     }
 
+    /// The same from the second to the first as well.
+    pub fn cut_both(&mut self, these: &[u64], those: &[u64], why: &'static str) {
+        self.cut(these, those, why);
+        self.cut(those, these, why);
+    }
+
     /// Ends one kind of cut.
     pub fn mend(&mut self, why: &'static str) {
         self.cut.retain(|_, by| *by != why);

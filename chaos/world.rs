@@ -60,6 +60,8 @@ pub enum Theme {
     OneLink,
     /// The control plane alone is disturbed, one node at a time: no healthy holder loses its lease.
     ControlOnly,
+    /// Holders that some still see and others do not, again and again.
+    HalfSeen,
 }
 
 impl Theme {
@@ -68,6 +70,7 @@ impl Theme {
             5 | 13 => Self::Wild,
             7 => Self::OneLink,
             11 => Self::ControlOnly,
+            3 => Self::HalfSeen,
             _ => Self::All,
         }
     }

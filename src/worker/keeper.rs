@@ -2,11 +2,13 @@
 //!
 //! One renewal covers every lease. `t_send` is read before the first attempt at a renewal and kept
 //! for all its retries, wherever they go; only an answer for the outstanding (cluster, session,
-//! number) counts. When a deadline passes, or the clock turns out not to keep time, everything stops
+//! number) counts. An attempt that is not answered in time stays under way beside the next: while a
+//! leader is replaced, requests wait in the nodes, and whichever is committed first extends the
+//! leases. When a deadline passes, or the clock turns out not to keep time, everything stops
 //! at once, the old session is ended and a new one opened (as soon as the clock is right): the old one's leases are then free without waiting for them to run out.
 //!
 //! What always holds:
-//!  1. at most one renewal is outstanding;
+//!  1. at most one renewal is outstanding, with as many attempts under way as there are endpoints;
 //!  2. a session is ended only after nothing can be held under it any more.
 //!
 //! Deliberately absent: what to write. Next: `standing.rs` for what others see of this.
@@ -28,6 +30,9 @@ use cryptorun_core::wire::{
     SessionOpened,
 };
 use cryptorun_platform::Platform;
+use cryptorun_platform::clock::BootTime;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -176,13 +181,16 @@ impl Keeper {
     async fn renew(&self, session: Session) -> Lost {
         let every = session.timing.renew_every.to_duration();
         loop {
+            let begun = self.platform.clock.boot();
             match self.renew_once(&session).await {
                 Err(lost) => return lost,
                 Ok(seq) if seq.is_multiple_of(HOME_EVERY) => self.caller.go_home(),
                 Ok(_) => {}
             }
+            // From start to start: what the answer took would be missing when a leader is lost.
+            let rest = every.saturating_sub(self.platform.clock.boot() - begun);
             tokio::select! {
-                () = tokio::time::sleep(every) => {}
+                () = tokio::time::sleep(rest) => {}
                 () = self.standing.renewal_wanted() => {}
             }
         }
@@ -198,6 +206,7 @@ impl Keeper {
         let call = post(format!("/v1/sessions/{}/renew", session.key), &request);
         let timeout = session.timing.renew_timeout.to_duration();
         let (count, first) = (self.caller.control().endpoints().max(1), self.caller.preferred());
+        let mut under_way = FuturesUnordered::new();
         for attempt in 0.. {
             if let Some(why) = self.standing.barred() {
                 return Err(Lost::Barred(why));
@@ -205,32 +214,58 @@ impl Keeper {
             if self.standing.has_run_out() {
                 return Err(Lost::RunOut);
             }
-            let asked = self.platform.clock.boot();
-            let endpoint = (first + attempt) % count;
-            self.standing.attempt();
-            match self.caller.once::<RenewAnswer>(endpoint, call.clone(), timeout).await {
-                Answer::Done(answer) if self.standing.answered(&answer.renewed) => {
-                    let round_trip = self.platform.clock.boot() - asked;
-                    self.standing.set_clock_offset(answer.wall, round_trip);
-                    self.standing.direct(answer.directives);
-                    for (scope, why) in &answer.renewed.withheld {
-                        tracing::warn!(%scope, ?why, "lease not extended");
-                    }
-                    return Ok(seq);
-                }
-                Answer::Done(answer) => {
-                    tracing::warn!(seq = answer.renewed.seq, "answer for another renewal ignored");
-                }
-                Answer::Refused(problem) => return Err(Lost::Refused(problem.detail)),
-                Answer::NoAnswer(failed) => {
-                    tracing::debug!(attempt, error = %failed, "renewal not answered");
-                }
+            if under_way.len() < count {
+                self.standing.attempt();
+                let endpoint = (first + attempt) % count;
+                let patience = timeout * u32::try_from(count).unwrap_or(u32::MAX);
+                let asked = self.platform.clock.boot();
+                let answer = self.caller.once::<RenewAnswer>(endpoint, call.clone(), patience);
+                under_way.push(async move { (asked, answer.await) });
+            }
+            // In time or not, the oldest attempts may be answered first.
+            let answer = tokio::time::timeout(timeout, under_way.next()).await;
+            if let Ok(Some((asked, answer))) = answer
+                && self.heard(asked, answer, timeout)?
+            {
+                return Ok(seq);
             }
             tokio::time::sleep(RETRY_AFTER).await;
             // Nothing held and nobody there: the same renewal goes on being tried.
             self.wait_between(attempt, count).await;
         }
         Err(Lost::RunOut)
+    }
+
+    /// Takes an attempt's answer in; whether it was the one that counts.
+    fn heard(
+        &self,
+        asked: BootTime,
+        answer: Answer<RenewAnswer>,
+        timeout: Duration,
+    ) -> Result<bool, Lost> {
+        match answer {
+            Answer::Done(answer) if self.standing.answered(&answer.renewed) => {
+                let round_trip = self.platform.clock.boot() - asked;
+                if round_trip <= timeout {
+                    // What waited for a leader tells nothing of the clocks.
+                    self.standing.set_clock_offset(answer.wall, round_trip);
+                }
+                self.standing.direct(answer.directives);
+                for (scope, why) in &answer.renewed.withheld {
+                    tracing::warn!(%scope, ?why, "lease not extended");
+                }
+                Ok(true)
+            }
+            Answer::Done(answer) => {
+                tracing::warn!(seq = answer.renewed.seq, "answer for another renewal ignored");
+                Ok(false)
+            }
+            Answer::Refused(problem) => Err(Lost::Refused(problem.detail)),
+            Answer::NoAnswer(failed) => {
+                tracing::debug!(error = %failed, "renewal not answered");
+                Ok(false)
+            }
+        }
     }
 
     /// After a whole round without an answer, a breath.

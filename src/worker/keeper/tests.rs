@@ -31,6 +31,10 @@ enum Act {
     Refuse,
     /// No answer for so many milliseconds.
     Silence(u64),
+    /// Answers, listing the lease, but only so many milliseconds later; others are asked meanwhile.
+    Wait(u64),
+    /// Never answers.
+    Hang,
 }
 
 /// A cluster that plays a script of renewals; sessions open and end by themselves.
@@ -95,6 +99,11 @@ impl Control for Script {
         let request: RenewRequest = serde_json::from_slice(&call.body).unwrap();
         let lease = Extended { scope: warm(), token: TOKEN, start: Position::START };
         let (after, seq) = match act {
+            Act::Wait(span) => {
+                tokio::time::sleep(Duration::from_millis(span)).await;
+                (0, request.seq)
+            }
+            Act::Hang => return std::future::pending().await,
             Act::Grant(after) => (after, request.seq),
             Act::Other(after) => (after, request.seq + 7),
             Act::Refuse => return Ok((409, Problem::default().bytes())),
@@ -208,6 +217,23 @@ async fn a_retry_elsewhere_counts_from_the_first_attempt() {
         calls.iter().filter(|(_, c)| c.contains("renew")).map(|(e, _)| *e).take(3).collect()
     };
     assert_eq!(endpoints, [0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_not_answered_in_time_still_counts() {
+    // A second is the timeout: the first waits in a node for a leader, the second finds nobody.
+    let kept = keep([Act::Wait(2_500), Act::Hang, Act::Hang]).await;
+    assert_eq!(kept.left(), None);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(kept.left(), Some(9_400));
+    assert_eq!(kept.script.calls("DELETE"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_attempts_are_under_way_than_there_are_endpoints() {
+    let kept = keep([Act::Hang, Act::Hang, Act::Hang]).await;
+    tokio::time::sleep(Duration::from_millis(2_900)).await;
+    assert_eq!(kept.script.calls("renew"), 3, "each is given as long as three attempts take");
 }
 
 #[tokio::test(start_paused = true)]
