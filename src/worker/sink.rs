@@ -113,9 +113,17 @@ struct Inner {
     platform: Platform,
     log: BatchLog,
     store: Arc<Mutex<Store>>,
-    /// The critical section of invariant 1. What it guards beyond the log are the forks.
-    gate: tokio::sync::Mutex<Forks>,
+    /// The critical section of invariant 1.
+    gate: tokio::sync::Mutex<Guarded>,
     view: watch::Sender<View>,
+}
+
+/// What the gate guards beyond the log.
+struct Guarded {
+    forks: Forks,
+    /// A record that was synced when its lease was over, until it is out of the chain: nothing may
+    /// follow where it stands.
+    unseen: Option<Entry>,
 }
 
 /// Where a sink's parts are.
@@ -172,7 +180,7 @@ impl Sink {
             platform: platform.clone(),
             log,
             store: Arc::new(Mutex::new(store)),
-            gate: tokio::sync::Mutex::new(forks),
+            gate: tokio::sync::Mutex::new(Guarded { forks, unseen: None }),
             view: watch::Sender::new(view),
         })))
     }
@@ -229,8 +237,8 @@ impl Sink {
         make: impl FnOnce(Position) -> Batch + Send + 'static,
     ) -> Result<(), SinkError> {
         self.run(|inner| async move {
-            let mut forks = inner.gate.lock().await;
-            inner.keep_late(&mut forks, token, make(inner.log.end()))
+            let mut gate = inner.enter().await?;
+            inner.keep_late(&mut gate.forks, token, make(inner.log.end()))
         })
         .await
     }
@@ -262,7 +270,7 @@ impl Sink {
             if cryptorun_core::seeded_bug::is("tail_before_seal") {
                 tokio::time::sleep(std::time::Duration::from_millis(300)).await;
             }
-            let _gate = inner.gate.lock().await;
+            let _gate = inner.enter().await?;
             if !cryptorun_core::seeded_bug::is("seal_skipped") {
                 inner.raise(token).await?;
             }
@@ -280,7 +288,7 @@ impl Sink {
     pub async fn acknowledge(&self, reigns: Vec<Reign>) -> Result<bool, SinkError> {
         let Some(last) = reigns.last().map(|reign| reign.token) else { return Ok(false) };
         self.run(|inner| async move {
-            let mut forks = inner.gate.lock().await;
+            let mut gate = inner.enter().await?;
             if last > inner.log.fence() {
                 inner.raise(last).await?;
             }
@@ -290,7 +298,7 @@ impl Sink {
             let Some(to) = fork::cut_behind(&reigns, inner.log.tokens().into_iter()) else {
                 return Ok(false);
             };
-            inner.cut(&mut forks, to).await?;
+            inner.cut(&mut gate.forks, to).await?;
             Ok(true)
         })
         .await
@@ -394,12 +402,11 @@ impl Inner {
         make: impl FnOnce(Position) -> Batch,
         lives: &Lives,
     ) -> Result<Entry, SinkError> {
-        let mut forks = self.gate.lock().await;
+        let mut gate = self.enter().await?;
         let current = self.log.fence();
         let batch = make(self.log.end());
-        let (seq, rows) = (batch.header.seq(), u64::from(batch.header.rows));
         if token < current && !cryptorun_core::seeded_bug::is("fence_check_removed") {
-            self.keep_late(&mut forks, token, batch)?;
+            self.keep_late(&mut gate.forks, token, batch)?;
             return Err(SinkError::Fenced { presented: token, current });
         }
         if token > current {
@@ -411,29 +418,48 @@ impl Inner {
         }
         let at = self.moment();
         if !lives() {
-            self.keep_late(&mut forks, token, batch)?;
+            self.keep_late(&mut gate.forks, token, batch)?;
             return Err(SinkError::Late { token, synced: false });
         }
         let bytes = Bytes::from(batch.encode());
         let draft = Draft { bytes, origin: Origin::Own, shown: token, at };
         let entries = self.log.append(vec![draft]).await?;
         if !lives() && !cryptorun_core::seeded_bug::is("late_write_published") {
-            // Synced and seen by nobody: it leaves the chain before the gate opens again.
-            let kept: Vec<Bytes> = entries.iter().map(|entry| entry.bytes.clone()).collect();
-            let disk = self.platform.disk.as_ref();
-            forks.keep(disk, token, &kept).map_err(SinkError::Fork)?;
-            self.log.cut(seq - 1).await?;
-            self.turned_away(token, seq, rows, Fate::Fenced);
-            self.turned_away(token, seq, rows, Fate::Forked);
-            self.show(Some(&forks));
+            // Synced and seen by nobody: it leaves the chain before anything else gets in.
+            gate.unseen = entries.into_iter().next();
+            self.withdraw(&mut gate).await?;
             return Err(SinkError::Late { token, synced: true });
         }
         self.publish(&entries).await?;
         entries.into_iter().next().ok_or(SinkError::Stopped)
     }
 
+    /// Through the gate, once what must not be followed is out of the way.
+    async fn enter(&self) -> Result<tokio::sync::MutexGuard<'_, Guarded>, SinkError> {
+        let mut gate = self.gate.lock().await;
+        self.withdraw(&mut gate).await?;
+        Ok(gate)
+    }
+
+    /// Keeps a record that came too late as a fork and cuts it off. Where the disk is full it stays
+    /// where it is, and the gate shut, until it is not.
+    async fn withdraw(&self, gate: &mut Guarded) -> Result<(), SinkError> {
+        let Guarded { forks, unseen } = gate;
+        let Some(entry) = unseen else { return Ok(()) };
+        let (token, seq) = (entry.header.token, entry.position.seq);
+        let rows = u64::from(entry.header.rows);
+        let disk = self.platform.disk.as_ref();
+        forks.keep(disk, token, std::slice::from_ref(&entry.bytes)).map_err(SinkError::Fork)?;
+        self.log.cut(seq - 1).await?;
+        *unseen = None;
+        self.turned_away(token, seq, rows, Fate::Fenced);
+        self.turned_away(token, seq, rows, Fate::Forked);
+        self.show(Some(forks));
+        Ok(())
+    }
+
     async fn follow(&self, records: Vec<Bytes>, reigns: &[Reign]) -> Result<usize, SinkError> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.enter().await?;
         let newest = reigns.last().map_or(Token::NONE, |reign| reign.token);
         let current = self.log.fence();
         if newest < current {
@@ -476,7 +502,7 @@ impl Inner {
         to: Position,
         records: Vec<Bytes>,
     ) -> Result<usize, SinkError> {
-        let _gate = self.gate.lock().await;
+        let _gate = self.enter().await?;
         let current = self.log.fence();
         match token.cmp(&current) {
             std::cmp::Ordering::Less => {

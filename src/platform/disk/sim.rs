@@ -216,7 +216,8 @@ impl State {
         let used: usize = self.names.values().map(|inode| self.files[inode].seen.len()).sum();
         let file = self.files.entry(inode).or_default();
         let grown = (offset + bytes.len()).saturating_sub(file.seen.len());
-        if self.capacity.is_some_and(|room| (used + grown) as u64 > room) {
+        let lacks_room = self.capacity.is_some_and(|room| (used + grown) as u64 > room);
+        if grown > 0 && lacks_room {
             return Err(Fault::Full.error());
         }
         put(&mut file.seen, offset, bytes);

@@ -211,6 +211,30 @@ async fn a_lease_that_ends_during_the_sync_leaves_a_fork_and_nothing_visible() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_disk_between_the_sync_and_the_fork_keeps_the_gate_shut_until_it_is_not() {
+    let mut host = Host::new("us-east-1");
+    let sink = host.open().unwrap();
+    let first = begin(&sink, 1, "us-east-1").await;
+    let end = write(&sink, 1, Kind::Data, 1).await.unwrap().position;
+    host.disk.set_capacity(Some(0)); // The log's segment has its room already.
+    let late = write_while(&sink, 1, Kind::Data, 2, lives_for(1)).await;
+    assert!(matches!(late, Err(SinkError::Fork(_))), "{late:?}");
+    assert!(matches!(write(&sink, 1, Kind::Data, 3).await, Err(SinkError::Fork(_))));
+    assert!(matches!(sink.acknowledge(vec![first]).await, Err(SinkError::Fork(_))));
+    assert!(matches!(sink.seal(token(2)).await, Err(SinkError::Fork(_))));
+    assert_eq!(sink.view().end, end);
+
+    host.disk.set_capacity(None);
+    let next = write(&sink, 1, Kind::Data, 4).await.unwrap();
+    assert_eq!(next.position.seq, end.seq + 1);
+    assert_eq!(sink.view().forks[0].rows, 1);
+    let before = digest(&sink).await;
+    drop(sink);
+    host.crash(Keep::Nothing);
+    assert_eq!(digest(&host.open().unwrap()).await, before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn behind_a_barrier_comes_a_reopening_or_a_higher_token() {
     let host = Host::new("us-east-1");
     let sink = host.open().unwrap();
