@@ -6,8 +6,8 @@ use crate::world::World;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cryptorun_control::log::{
-    CallError, ChangeError, Committed, ForwardHandler, Leadership, Log, MemberAddress, MemberView,
-    Proposal, ProposeError, ReadError, ReadInfo, Voters,
+    Alone, CallError, ChangeError, Committed, Extent, ForwardHandler, Leadership, Log,
+    MemberAddress, MemberView, Proposal, ProposeError, ReadError, ReadInfo, Voters,
 };
 use cryptorun_control::raft_log::RaftLog;
 use cryptorun_core::audit::AuditEntry;
@@ -123,8 +123,28 @@ impl Log for SimLog {
         self.inner.voters()
     }
 
+    fn members_joint(&self) -> bool {
+        self.inner.members_joint()
+    }
+
+    fn disk(&self) -> Option<u64> {
+        self.inner.disk()
+    }
+
     fn state_hash(&self) -> (u64, Hash) {
         self.inner.state_hash()
+    }
+
+    fn state_hash_at(&self, index: u64) -> Option<Hash> {
+        self.inner.state_hash_at(index)
+    }
+
+    fn extent(&self) -> Extent {
+        self.inner.extent()
+    }
+
+    async fn alone(&self) -> io::Result<Alone> {
+        self.inner.alone().await
     }
 
     async fn audit(&self, from: u64, max: usize) -> io::Result<Vec<AuditEntry>> {
@@ -145,6 +165,22 @@ impl Log for SimLog {
 
     async fn promote(&self, node: u64) -> Result<(), ChangeError> {
         self.inner.promote(node).await
+    }
+
+    async fn replace(&self, old: u64, new: u64) -> Result<(), ChangeError> {
+        self.inner.replace(old, new).await
+    }
+
+    async fn remove(&self, node: u64) -> Result<(), ChangeError> {
+        self.inner.remove(node).await
+    }
+
+    async fn settle_members(&self) -> Result<bool, ChangeError> {
+        self.inner.settle_members().await
+    }
+
+    async fn snapshot(&self) -> Result<(), ChangeError> {
+        self.inner.snapshot().await
     }
 
     async fn forward(&self, to: u64, body: Bytes, ttl: Duration) -> Result<Bytes, CallError> {

@@ -55,6 +55,7 @@ pub(crate) fn member(id: u64) -> Member {
         name: format!("node-{id}"),
         raft: format!("{id}:7401"),
         api: format!("{id}:7400"),
+        disk: None,
     }
 }
 
@@ -156,6 +157,8 @@ fn api(id: u64, log: &Arc<SimLog>, platform: &Platform, history: &SimDisk) -> Op
         platform: platform.clone(),
         region: region(id).into(),
         name: format!("node-{id}"),
+        neighbours: Arc::new(()),
+        tls: None,
         profile: Profile::Near,
         peers: others
             .map(|n| (n, PeerAddress { region: region(n).into(), api: format!("{n}:7400") }))

@@ -22,6 +22,11 @@ pub enum StartError {
         "{path}: no readable snapshot reaches entry {needed}, where the log starts; wipe this disk and add the node anew under a new id"
     )]
     NoSnapshot { path: PathBuf, needed: u64 },
+    /// The snapshot or the log came from another disk than this log's.
+    #[error(
+        "node {node} joined with disk {joined} and this log is on disk {own}: its parts belong to different disks; wipe them and add the node anew under another number"
+    )]
+    OtherDisk { node: u64, own: crate::disk_id::DiskId, joined: crate::disk_id::DiskId },
     /// A file could not be read or written.
     #[error("cannot {action} {path}")]
     Disk { action: &'static str, path: PathBuf, source: std::io::Error },

@@ -5,6 +5,8 @@
 //! own `CLOCK_BOOTTIME`, read after the base was taken. So LogTime never runs ahead of true time by
 //! more than the clock's rate error, and stands still while there is no leader.
 //!
+//! A restored cluster takes its backup's time over in one step; its leader counts from there.
+//!
 //! Nothing is stamped before there is an anchor, and every proposal is bound to the leadership of
 //! the anchor it was stamped by: openraft turns it away when that has passed.
 

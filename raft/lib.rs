@@ -11,6 +11,7 @@
 
 pub mod audit_log;
 pub mod codec;
+pub mod disk_id;
 pub mod error;
 pub mod leadership;
 pub mod log_store;
@@ -28,7 +29,9 @@ pub mod state_machine;
 pub mod state_store;
 mod tasks;
 pub mod types;
+pub mod whole;
 
+pub use disk_id::DiskId;
 pub use error::{MemberError, ProposeError, ReadError, StartError};
 pub use leadership::Leadership;
 pub use node::{Figures, ForwardHandler, Members, Node};
@@ -37,3 +40,4 @@ pub use read::{Consistency, ReadInfo};
 pub use settings::{Io, NodeSettings};
 pub use state_store::{MemoryStore, SledStore, StateStore};
 pub use types::Member;
+pub use whole::Whole;

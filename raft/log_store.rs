@@ -4,8 +4,8 @@
 //! What always holds:
 //!  1. a vote is on the medium before `save_vote` returns, and after everything queued before it;
 //!  2. an entry can be read as soon as `append` returns and is acknowledged only after its sync;
-//!  3. each new segment opens with vote, commit mark and purge mark, so older segments hold nothing
-//!     but entries and may go once those lie below the purge mark;
+//!  3. each new segment opens with the disk's id, vote, commit mark and purge mark, so older segments
+//!     hold nothing but entries and may go once those lie below the purge mark;
 //!  4. nothing is purged that no durable snapshot holds, or whose audit bodies are not on the medium.
 //!
 //! Deliberately absent: reading entries back from the disk. Between two snapshots they are few, and
@@ -13,6 +13,7 @@
 
 use crate::codec::frame::CodecError;
 use crate::codec::log::{LogRecord, decode_record, put_record};
+use crate::disk_id::DiskId;
 use crate::error::StartError;
 use crate::types::{LogEntry, LogId, TypeConfig, Vote};
 use async_trait::async_trait;
@@ -56,8 +57,8 @@ pub struct LogStore {
     gate: Arc<dyn PurgeGate>,
 }
 
-#[derive(Default)]
 struct Memory {
+    disk: DiskId,
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
@@ -72,7 +73,7 @@ struct Held {
 }
 
 impl LogStore {
-    /// Opens or founds the log in `dir`.
+    /// Opens or founds the log in `dir`; a founded one gets `drawn` as its disk's id.
     ///
     /// # Errors
     /// The disk is not ours, damaged, full, held or forbidden; or a record does not decode.
@@ -83,8 +84,9 @@ impl LogStore {
         segment_bytes: Option<u64>,
         driver: Driver,
         gate: Arc<dyn PurgeGate>,
+        drawn: DiskId,
     ) -> Result<Self, StartError> {
-        let memory = Arc::new(Mutex::new(Memory::default()));
+        let memory = Arc::new(Mutex::new(Memory::new(drawn)));
         let mut settings = Settings::new(owner);
         // A commit waits for one sync after the other: past the page cache each is shorter.
         settings.sync = SyncMode::Direct;
@@ -101,8 +103,17 @@ impl LogStore {
         }));
         let shown = disk.show(dir);
         let (log, records) = Log::open(disk, dir, settings, driver)?;
-        lock(&memory).replay(&records, &shown)?;
-        Ok(Self { log, memory, gate })
+        let known = lock(&memory).replay(&records, &shown)?;
+        let store = Self { log, memory, gate };
+        if !known {
+            store.lazy(&LogRecord::Disk(drawn)); // Before anything that is promised under it.
+        }
+        Ok(store)
+    }
+
+    /// The id of the disk, as old as the log.
+    pub fn disk(&self) -> DiskId {
+        self.memory().disk
     }
 
     /// The log underneath, for watching and closing.
@@ -141,6 +152,11 @@ impl LogStore {
 }
 
 impl Memory {
+    fn new(disk: DiskId) -> Self {
+        let entries = VecDeque::new();
+        Self { disk, vote: None, committed: None, purged: None, entries }
+    }
+
     fn last(&self) -> Option<LogId> {
         self.entries.back().map(|held| held.entry.log_id).or(self.purged)
     }
@@ -158,16 +174,19 @@ impl Memory {
         self.entries.get(usize::try_from(at).ok()?)
     }
 
-    /// The first record of a segment. It may be newer than the entries that follow it; none of the
-    /// three can do harm by being known early.
+    /// What a segment opens with. It may be newer than the entries that follow it; none of it can do
+    /// harm by being known early.
     fn restated(&self) -> Vec<LogRecord> {
+        let disk = Some(LogRecord::Disk(self.disk));
         let vote = self.vote.map(LogRecord::Vote);
         let purged = self.purged.map(LogRecord::Purge);
         let committed = self.committed.map(|id| LogRecord::Committed(Some(id)));
-        [vote, purged, committed].into_iter().flatten().collect()
+        [disk, vote, purged, committed].into_iter().flatten().collect()
     }
 
-    fn replay(&mut self, records: &[Record], path: &Path) -> Result<(), StartError> {
+    /// Whether the log says which disk it is on.
+    fn replay(&mut self, records: &[Record], path: &Path) -> Result<bool, StartError> {
+        let mut known = false;
         for record in records {
             let decoded =
                 decode_record(&record.body).map_err(|source| StartError::Undecodable {
@@ -177,6 +196,7 @@ impl Memory {
                     source,
                 })?;
             match decoded {
+                LogRecord::Disk(id) => (self.disk, known) = (id, true),
                 LogRecord::Vote(vote) => self.vote = Some(vote),
                 LogRecord::Committed(id) => self.committed = id,
                 LogRecord::Purge(id) => self.purge(id),
@@ -188,7 +208,8 @@ impl Memory {
                 }
             }
         }
-        self.check(path)
+        self.check(path)?;
+        Ok(known)
     }
 
     /// Takes an entry read from the disk; those already purged are skipped.

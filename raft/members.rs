@@ -2,11 +2,12 @@
 
 use crate::error::MemberError;
 use crate::node::{Inner, Members, Node};
-use crate::types::{Member, TypeConfig};
+use crate::types::{Member, StoredMembership, TypeConfig};
 use openraft::ChangeMembers;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft_rt::{Instant, WatchReceiver};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a change of members may take to commit.
@@ -30,13 +31,7 @@ impl Node {
 
     /// Who belongs to the cluster now.
     pub fn members(&self) -> Members {
-        let metrics = self.0.raft.metrics();
-        let config = metrics.borrow_watched().membership_config.clone();
-        Members {
-            nodes: config.nodes().map(|(id, member)| (*id, member.clone())).collect(),
-            voters: config.voter_ids().collect(),
-            joint: config.get_joint_config().len() > 1,
-        }
+        members_of(&self.0.raft.metrics().borrow_watched().membership_config)
     }
 
     /// A node that only follows, until it is promoted.
@@ -56,19 +51,51 @@ impl Node {
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }
 
+    /// A learner takes a voter's place, in one change: there is never a voter less than before.
+    ///
+    /// # Errors
+    /// As [`MemberError`] says.
+    pub async fn replace(&self, old: u64, new: u64) -> Result<(), MemberError> {
+        self.known_member(new)?;
+        self.known_member(old)?;
+        let mut voters = self.members().voters;
+        voters.remove(&old);
+        voters.insert(new);
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await?;
+        self.forget_learner(old).await
+    }
+
+    /// Ends a change that a leader did not live to finish: both sets of voters deciding together
+    /// tolerate less than one. True when there was one.
+    ///
+    /// # Errors
+    /// As [`MemberError`] says.
+    pub async fn settle_members(&self) -> Result<bool, MemberError> {
+        let members = self.members();
+        if members.joint {
+            self.change(ChangeMembers::ReplaceAllVoters(members.next_voters)).await?;
+        }
+        Ok(members.joint)
+    }
+
     /// A voter or learner leaves. A leader that is removed hands over first.
     ///
     /// # Errors
     /// As [`MemberError`] says.
     pub async fn remove(&self, id: u64) -> Result<(), MemberError> {
         self.known_member(id)?;
-        let one = BTreeSet::from([id]);
-        let change = if self.members().voters.contains(&id) {
-            ChangeMembers::RemoveVoters(one)
-        } else {
-            ChangeMembers::RemoveNodes(one)
-        };
-        self.change(change).await
+        if self.members().voters.contains(&id) {
+            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await?;
+        }
+        self.forget_learner(id).await
+    }
+
+    /// Takes one that does not vote out of the membership, if it is still in.
+    async fn forget_learner(&self, id: u64) -> Result<(), MemberError> {
+        match self.members().nodes.contains_key(&id) {
+            true => self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await,
+            false => Ok(()),
+        }
     }
 
     /// Hands the lead to a voter, and waits until somebody else has it.
@@ -140,6 +167,32 @@ impl Inner {
             .filter(|(id, _)| **id != self.id && voters.contains(id) && answered.contains(id))
             .max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
             .map(|(id, _)| *id)
+    }
+}
+
+/// Shows the members as they change, until openraft is gone.
+pub(crate) async fn follow_members(node: Arc<Inner>) {
+    let mut metrics = node.raft.server_metrics();
+    loop {
+        let now = members_of(&metrics.borrow_watched().membership_config);
+        node.members.send_if_modified(|shown| {
+            let changed = *shown != now;
+            *shown = now;
+            changed
+        });
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn members_of(stored: &StoredMembership) -> Members {
+    let configs = stored.get_joint_config();
+    Members {
+        nodes: stored.nodes().map(|(id, member)| (*id, member.clone())).collect(),
+        voters: stored.voter_ids().collect(),
+        next_voters: configs.last().cloned().unwrap_or_default(),
+        joint: configs.len() > 1,
     }
 }
 

@@ -7,6 +7,8 @@
 //! Deliberately absent: what commands mean (`cryptorun_core`), when to propose them (`control`).
 
 use crate::audit_log::AuditLog;
+use crate::codec::CodecError;
+use crate::disk_id::{DiskId, DiskPeers, Disks};
 use crate::error::{MemberError, StartError};
 use crate::leadership::{Anchor, Leadership};
 use crate::log_store::{LogStore, PurgeGate};
@@ -21,6 +23,7 @@ use crate::types::{LogId, Member, Raft};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cryptorun_core::audit::AuditEntry;
+use cryptorun_core::config::CLUSTER_VERSION;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
 use cryptorun_core::time::Timing;
@@ -49,6 +52,7 @@ pub(crate) struct Inner {
     pub machine: StateMachine,
     pub log: LogStore,
     pub peers: Arc<dyn Peers>,
+    pub disks: Arc<Disks>,
     pub known: BTreeMap<u64, Member>,
     pub lanes: Lanes,
     pub anchor: watch::Receiver<Option<Anchor>>,
@@ -56,6 +60,9 @@ pub(crate) struct Inner {
     /// When each peer's last append came.
     heard: Mutex<BTreeMap<u64, BootTime>>,
     pub quorum_lost: Mutex<Option<BootTime>>,
+    pub members: watch::Sender<Members>,
+    /// Why this program cannot go on in this cluster, once that is known.
+    outdated: watch::Sender<Option<String>>,
     forward: RwLock<Option<Arc<dyn ForwardHandler>>>,
     tasks: Mutex<Vec<Task>>,
 }
@@ -101,6 +108,8 @@ pub struct Members {
     pub nodes: BTreeMap<u64, Member>,
     /// Those who vote; the others only follow.
     pub voters: BTreeSet<u64>,
+    /// Those who will vote once a change that is half done is done.
+    pub next_voters: BTreeSet<u64>,
     /// A change is half done: two sets decide together.
     pub joint: bool,
 }
@@ -140,7 +149,9 @@ impl Node {
             settings.segment_bytes,
             settings.driver(&platform),
             gate.clone(),
+            DiskId::draw(platform.random.as_ref()),
         )?;
+        let disks = Arc::new(Disks::new(log.disk()));
         let audit = AuditLog::open(
             disk.clone(),
             &dir.join("audit"),
@@ -155,9 +166,15 @@ impl Node {
             snapshots: Snapshots::open(disk.clone(), &dir.join("snapshots"))?,
             audit,
             blocking: settings.blocking(),
+            disks: disks.clone(),
             probe: settings.probe.clone(),
         })?;
         machine.settle(&log)?;
+        if let Some(joined) = disks.of(settings.id).filter(|joined| *joined != disks.own()) {
+            let own = disks.own();
+            return Err(StartError::OtherDisk { node: settings.id, own, joined });
+        }
+        let peers: Arc<dyn Peers> = Arc::new(DiskPeers { peers, disks: disks.clone() });
         drop(gate.0.set(machine.gate()));
         let network = Network(peers.clone());
         let raft = Raft::new(settings.id, config, network, log.clone(), machine.clone())
@@ -173,11 +190,14 @@ impl Node {
             machine,
             log,
             peers,
+            disks,
             known: settings.known,
             lanes: Lanes::default(),
             leadership: watch::Sender::new(Leadership::default()),
             heard: Mutex::default(),
             quorum_lost: Mutex::default(),
+            members: watch::Sender::new(Members::default()),
+            outdated: watch::Sender::new(None),
             forward: RwLock::default(),
             tasks: Mutex::default(),
         });
@@ -190,6 +210,11 @@ impl Node {
         self.0.id
     }
 
+    /// The id of its disk: what it joins a cluster with.
+    pub fn disk(&self) -> DiskId {
+        self.0.disks.own()
+    }
+
     /// What answers this node's peers.
     pub fn service(&self) -> Arc<dyn Service> {
         Arc::new(PeerService::new(self.0.clone()))
@@ -198,6 +223,11 @@ impl Node {
     /// Looks at the applied machine. Keep it short: applying waits.
     pub fn with_machine<T>(&self, read: impl FnOnce(&Machine) -> T) -> T {
         self.0.machine.inner().with_machine(read)
+    }
+
+    /// The same, with the index it is at.
+    pub(crate) fn with_machine_at<T>(&self, read: impl FnOnce(&Machine, u64) -> T) -> T {
+        self.0.machine.inner().with_machine_at(read)
     }
 
     /// Last applied index, as it grows.
@@ -221,9 +251,19 @@ impl Node {
         self.0.machine.inner().effects()
     }
 
+    /// Term and index of the last entry in its log, committed or not.
+    pub fn last_entry(&self) -> Option<(u64, u64)> {
+        self.0.log.ends().0.map(|id| (id.leader_id.term, id.index))
+    }
+
     /// State hash and the index it is of: equal on all nodes at each index.
     pub fn state_hash(&self) -> (Option<u64>, Hash) {
         self.0.machine.inner().state_hash()
+    }
+
+    /// The state hash as it was at an index, while that is remembered.
+    pub fn hash_at(&self, index: u64) -> Option<Hash> {
+        self.0.machine.inner().hash_at(index)
     }
 
     /// Since when this node has seen no quorum: partition mode.
@@ -275,7 +315,12 @@ impl Node {
         }
     }
 
-    /// Returns when the disk has failed, or Raft has stopped over it (a snapshot that could not be
+    /// Who belongs to the cluster, as it changes.
+    pub fn watch_members(&self) -> watch::Receiver<Members> {
+        self.0.members.subscribe()
+    }
+
+    /// Returns when the disk has failed, when a newer program is needed, or Raft has stopped over it (a snapshot that could not be
     /// written): the process must end. A stopped node is recoverable, one that goes on without its
     /// log, or as an empty shell, is not.
     pub async fn failed(&self) -> String {
@@ -285,7 +330,16 @@ impl Node {
             biased;
             failure = log => failure.to_string(),
             failure = audit => failure.to_string(),
+            why = self.outdated() => why,
             failure = self.core_failed() => failure,
+        }
+    }
+
+    async fn outdated(&self) -> String {
+        let mut outdated = self.0.outdated.subscribe();
+        match outdated.wait_for(Option::is_some).await.map(|why| why.clone()) {
+            Ok(Some(why)) => why,
+            _ => std::future::pending().await,
         }
     }
 
@@ -376,6 +430,18 @@ impl Inner {
         self.forward.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A peer sent what this program does not know. It must not be passed over: the process ends, and
+    /// says what to install.
+    pub fn heard_newer(&self, from: u64, error: &CodecError) {
+        if !error.is_newer() {
+            return;
+        }
+        self.outdated.send_replace(Some(format!(
+            "node {from} sent what this program does not know ({error}); this program takes part \
+             up to cluster version {CLUSTER_VERSION}: install the newer one"
+        )));
+    }
+
     pub fn heard_from(&self, peer: u64) {
         lock(&self.heard).insert(peer, self.platform.clock.boot());
     }
@@ -398,6 +464,8 @@ impl Inner {
         for task in lock(&self.tasks).drain(..) {
             task.abort();
         }
+        // Whoever answers has a handle of this node: each would keep the other in memory for good.
+        *self.forward.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

@@ -1,12 +1,14 @@
 //! A window for whoever checks this crate from outside: the simulator's invariants.
 
 use crate::codec::rpc;
+use crate::disk_id::DiskId;
 use crate::error::StartError;
 use crate::log_store::{LogStore, NoGate};
 use crate::types::{LogEntry, LogId, Vote};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
 use cryptorun_platform::disk::Disk;
+use cryptorun_platform::random::SeededRandom;
 use cryptorun_platform::segments::{Driver, Owner};
 use openraft::RaftLogReader;
 use std::path::Path;
@@ -70,7 +72,10 @@ pub async fn is_kept(
     driver: Driver,
 ) -> Result<bool, StartError> {
     let dir = dir.join("log");
-    let mut log = LogStore::open(disk, &dir, owner, Some(256 << 10), driver, Arc::new(NoGate))?;
+    // A copy of a founded disk: it has an id already.
+    let drawn = DiskId::draw(&SeededRandom::new(0));
+    let gate = Arc::new(NoGate);
+    let mut log = LogStore::open(disk, &dir, owner, Some(256 << 10), driver, gate, drawn)?;
     Ok(match promise {
         Promise::Entry(id) => {
             let (_, purged) = log.ends();

@@ -54,6 +54,14 @@ impl PeerService {
             .ok_or_else(|| ServiceError(format!("{id} is no member")))
     }
 
+    /// What a member sent, if it comes from the disk that joined and was meant for this one.
+    fn open(&self, from: u64, message: Bytes) -> Result<Bytes, ServiceError> {
+        self.node.disks.open(from, message).map_err(|error| {
+            tracing::warn!(from, %error, "a message was turned away");
+            to_service(error)
+        })
+    }
+
     /// Whether the sender is the node whose vote it carries.
     fn speaks_for_itself(from: u64, vote: &Vote) -> Result<(), ServiceError> {
         if vote.leader_id.node_id == from {
@@ -92,7 +100,10 @@ impl PeerService {
             arriving.remove(&from).map(|done| done.bytes).unwrap_or_default()
         };
         // Checked before openraft acts on it: its own records would be gone by then.
-        crate::codec::snapshot::decode(&whole).map_err(to_service)?;
+        crate::codec::snapshot::decode(&whole).map_err(|error| {
+            self.node.heard_newer(from, &error);
+            to_service(error)
+        })?;
         let snapshot = SnapshotOf { meta: piece.meta, snapshot: Bytes::from(whole) };
         let raft = self.node.raft();
         let answer = raft.install_full_snapshot(piece.vote, snapshot).await.map_err(to_service)?;
@@ -102,8 +113,9 @@ impl PeerService {
 
 #[async_trait]
 impl Service for PeerService {
-    async fn call(&self, peer: &Peer, kind: u8, body: Bytes) -> Result<Bytes, ServiceError> {
+    async fn call(&self, peer: &Peer, kind: u8, message: Bytes) -> Result<Bytes, ServiceError> {
         let from = self.bind(peer)?;
+        let body = self.open(from, message)?;
         let raft = self.node.raft();
         let answer = match kind {
             lane::VOTE | lane::PRE_VOTE => {
@@ -158,6 +170,10 @@ impl Service for PeerService {
             return;
         }
         let Duplex { tx, mut rx } = duplex;
+        let Some(envelope) = rx.recv().await else { return };
+        if self.open(from, envelope).is_err() {
+            return;
+        }
         let node = self.node.clone();
         let (hand_on, requests) = tokio::sync::mpsc::channel(APPENDS_MAX);
         let requests = futures_util::stream::unfold(requests, |mut requests| async move {
@@ -165,7 +181,10 @@ impl Service for PeerService {
         });
         let feed = async move {
             while let Some(bytes) = rx.recv().await {
-                let Ok(request) = rpc::read_append(&bytes) else { return };
+                let request = match rpc::read_append(&bytes) {
+                    Ok(request) => request,
+                    Err(error) => return node.heard_newer(from, &error),
+                };
                 if Self::speaks_for_itself(from, &request.vote).is_err() {
                     return;
                 }

@@ -15,6 +15,7 @@
 use crate::audit_log::AuditLog;
 use crate::codec::snapshot::{Standing, decode, encode, standing};
 use crate::codec::{CodecError, record};
+use crate::disk_id::Disks;
 use crate::error::StartError;
 use crate::leadership::Anchor;
 use crate::log_store::{LogStore, PurgeGate};
@@ -35,6 +36,7 @@ use cryptorun_platform::clock::Clock;
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -47,6 +49,9 @@ pub const EFFECTS_MAX: usize = 1024;
 
 /// How far the state store may lag: what a crash loses of it is applied again from the log.
 pub const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// State hashes remembered: at a hundred entries a second, those of the last half minute and more.
+const HASHES_KEPT: usize = 4096;
 
 /// An effect and the index of the entry it follows from.
 pub type EffectAt = (u64, Effect);
@@ -70,10 +75,13 @@ pub(crate) struct Inner {
     blocking: Blocking,
     leading: AtomicBool,
     applied: watch::Sender<Option<LogId>>,
+    /// State hashes by index, the newest last.
+    hashes: Mutex<VecDeque<(u64, Hash)>>,
     anchor: watch::Sender<Option<Anchor>>,
     effects: broadcast::Sender<EffectAt>,
     /// Audit bodies may be missing: somebody should fetch them.
     pub(crate) audit_gap: Notify,
+    disks: Arc<Disks>,
     probe: Option<Arc<dyn Probe>>,
 }
 
@@ -114,6 +122,7 @@ pub(crate) struct Parts {
     pub snapshots: Snapshots,
     pub audit: AuditLog,
     pub blocking: Blocking,
+    pub disks: Arc<Disks>,
     pub probe: Option<Arc<dyn Probe>>,
 }
 
@@ -121,7 +130,7 @@ impl StateMachine {
     /// Finds the newest standing that the log can go on from: the store's, else a snapshot's, else
     /// the beginning.
     pub(crate) fn open(parts: Parts) -> Result<Self, StartError> {
-        let Parts { id, clock, store, snapshots, audit, blocking, probe } = parts;
+        let Parts { id, clock, store, snapshots, audit, blocking, disks, probe } = parts;
         let found = snapshots.newest()?;
         let current = found.map(|Found { standing, machine, bytes }| {
             ((standing.meta.clone(), bytes), Held { machine, standing, unsaved: Records::new() })
@@ -141,9 +150,11 @@ impl StateMachine {
             blocking,
             leading: AtomicBool::new(false),
             applied: watch::Sender::new(last),
+            hashes: Mutex::default(),
             anchor: watch::Sender::new(None),
             effects: broadcast::Sender::new(EFFECTS_MAX),
             audit_gap: Notify::new(),
+            disks,
             probe,
         })))
     }
@@ -177,7 +188,9 @@ impl StateMachine {
                 Err(StartError::NoSnapshot { path: inner.snapshots.shown(), needed: purged.index })
             }
             _ => {
-                inner.audit.put(inner.read().machine.audit().values().cloned());
+                let held = inner.read();
+                inner.audit.put(held.machine.audit().values().cloned());
+                inner.disks.learn(held.standing.meta.last_membership.membership());
                 Ok(())
             }
         }
@@ -202,10 +215,33 @@ impl Inner {
         read(&self.read().machine)
     }
 
+    pub fn with_machine_at<T>(&self, read: impl FnOnce(&Machine, u64) -> T) -> T {
+        let held = self.read();
+        read(&held.machine, held.standing.meta.last_log_id.map_or(0, |id| id.index))
+    }
+
     /// State hash and the index it is of.
     pub fn state_hash(&self) -> (Option<u64>, Hash) {
         let held = self.read();
         (held.standing.meta.last_log_id.map(|id| id.index), held.standing.hash)
+    }
+
+    /// The state hash as it was at an index, while that is remembered.
+    pub fn hash_at(&self, index: u64) -> Option<Hash> {
+        let hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = hashes.binary_search_by_key(&index, |(at, _)| *at).ok()?;
+        hashes.get(at).map(|(_, hash)| *hash)
+    }
+
+    fn remember_hash(&self, index: u64, hash: Hash) {
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if hashes.back().is_some_and(|(last, _)| *last >= index) {
+            hashes.clear(); // A snapshot took the machine's place.
+        }
+        if hashes.len() == HASHES_KEPT {
+            hashes.pop_front();
+        }
+        hashes.push_back((index, hash));
     }
 
     pub fn applied(&self) -> watch::Receiver<Option<LogId>> {
@@ -255,6 +291,7 @@ impl Inner {
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(members) => {
+                self.disks.learn(members);
                 standing.meta.last_membership =
                     StoredMembership::new(Some(log_id), members.clone());
             }
@@ -273,10 +310,11 @@ impl Inner {
             }
         }
         standing.hash = Hash(*hasher.finalize().as_bytes());
+        self.remember_hash(log_id.index, standing.hash);
         if let Some(probe) = &self.probe {
             probe.applied(Seen { log_id: &log_id, entry, hash: standing.hash, machine });
         }
-        if log_id.leader_id.node_id == self.id && !self.leads(entry) {
+        if log_id.leader_id.node_id == self.id && (!self.leads(entry) || jumped(machine, entry)) {
             let base = if cryptorun_core::seeded_bug::is("logtime_goes_back") {
                 cryptorun_core::time::LogTime::default()
             } else {
@@ -362,6 +400,15 @@ impl Inner {
     }
 }
 
+/// Whether the machine's time is ahead of its leader's own stamp: a restored cluster goes on from its
+/// backup's LogTime, and the leader has to count from there.
+fn jumped(machine: &Machine, entry: &LogEntry) -> bool {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => machine.now().log > payload.entry().stamp.log,
+        EntryPayload::Blank | EntryPayload::Membership(_) => false,
+    }
+}
+
 #[async_trait]
 impl PurgeGate for Inner {
     async fn open_for(&self, id: LogId) -> io::Result<()> {
@@ -411,6 +458,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         inner.save(meta.clone(), bytes).await?;
         let (last, hash) = (meta.last_log_id, standing.hash);
         inner.audit.put(machine.audit().values().cloned());
+        inner.disks.learn(standing.meta.last_membership.membership());
         *inner.write() = Held { machine, standing, unsaved: Records::new() };
         inner.reset_store();
         if let Some(probe) = &inner.probe {

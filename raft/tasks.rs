@@ -27,6 +27,7 @@ const AUDIT_TTL: Duration = Duration::from_secs(5);
 pub(crate) fn start(node: &Arc<Inner>) {
     let spawn = |name, task| node.keep_task(node.platform.spawn.spawn(name, task));
     spawn("raft leadership", Box::pin(follow_leadership(node.clone())));
+    spawn("raft members", Box::pin(crate::members::follow_members(node.clone())));
     spawn("raft tick", Box::pin(tick(node.clone())));
     spawn("raft quorum", Box::pin(watch_quorum(node.clone())));
     spawn("raft audit", Box::pin(fetch_audit(node.clone())));
@@ -99,6 +100,7 @@ fn waits_for_time(machine: &Machine) -> bool {
     !machine.sessions().is_empty()
         || machine.scopes().values().any(|scope| scope.lease.is_some() || scope.pause.is_some())
         || machine.promotions().values().rev().any(|promotion| promotion.is_open())
+        || machine.rules().values().rev().any(|rule| rule.is_open())
 }
 
 /// Lets the state store follow the machine.

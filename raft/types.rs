@@ -4,6 +4,7 @@
 //! [`crate::codec`], so a new openraft changes neither.
 
 use crate::codec::CodecError;
+use crate::disk_id::DiskId;
 use crate::runtime::Runtime;
 use bytes::Bytes;
 use cryptorun_core::command::{Answer, Entry};
@@ -45,6 +46,8 @@ pub struct Member {
     pub raft: String,
     /// Its admin API, `host:port`.
     pub api: String,
+    /// The disk it joined with, where it said so.
+    pub disk: Option<DiskId>,
 }
 
 impl Member {

@@ -7,6 +7,7 @@
 use super::frame::{self, CodecError, Fields, Kind, put_block};
 use super::{ENTRY_MAX, get, put};
 use cryptorun_core::command::{Command, Entry};
+use cryptorun_core::config::CLUSTER_VERSION;
 use cryptorun_core::people::Actor;
 use cryptorun_core::record::RequestKey;
 use cryptorun_core::time::Stamp;
@@ -33,10 +34,15 @@ macro_rules! tags {
         }
 
         fn get_command(tag: u16, bytes: &[u8]) -> Result<Command, CodecError> {
-            match tag {
-                $($tag => Ok(Command::$name(get(bytes)?)),)*
-                $($unit_tag => Fields(bytes).end().map(|()| Command::$unit),)*
-                tag => Err(CodecError::Tag { what: "command", tag }),
+            let command = match tag {
+                $($tag => Command::$name(get(bytes)?),)*
+                $($unit_tag => Fields(bytes).end().map(|()| Command::$unit)?,)*
+                tag => return Err(CodecError::Newer { what: "command", tag }),
+            };
+            // A program of an earlier version does not know it, whatever its source has.
+            match command.since() > CLUSTER_VERSION {
+                true => Err(CodecError::Newer { what: "command", tag }),
+                false => Ok(command),
             }
         }
 
@@ -60,7 +66,9 @@ tags! {
     1 Found, 2 OpenSession, 3 Renew, 4 EndSession, 5 Reserve, 6 Grant, 7 Release, 8 Handover,
     9 RequestPromotion, 10 Approve, 11 Deny, 12 Cancel, 13 StepStarted, 14 StepDone,
     15 StepFailed, 16 Rollback, 17 Report, 18 SetLink, 19 Pause, 20 Unpause, 21 OpenReview,
-    22 DecideReview, 23 SetClusterVersion;
+    22 DecideReview, 23 SetClusterVersion, 25 ProposeRules, 26 ApproveRules, 27 DenyRules,
+    28 CancelRules, 29 Restore, 30 SetSeat, 31 PreferLeader,
+    32 LeaveSeat;
     24 Tick,
 }
 

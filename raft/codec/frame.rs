@@ -24,6 +24,8 @@ pub enum Kind {
     LogPurge = 19,
     /// Log: committed up to here, as far as this node knew.
     LogCommitted = 20,
+    /// Log: the id of the disk.
+    LogDisk = 21,
     /// Peers: append entries.
     Append = 32,
     /// Peers: the answer to one.
@@ -68,12 +70,22 @@ pub enum CodecError {
     Checksum,
     #[error("{what}: tag {tag} is unknown")]
     Tag { what: &'static str, tag: u16 },
+    /// It passed its checksum: somebody newer wrote it.
+    #[error("{what} {tag} is not known to this program; it was written by a newer one")]
+    Newer { what: &'static str, tag: u16 },
     #[error("{bytes} bytes are more than the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
     #[error("body does not decode: {why}")]
     Body { why: String },
     #[error("value does not encode: {why}")]
     Encode { why: String },
+}
+
+impl CodecError {
+    /// Whether the bytes are whole and a newer program wrote them.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::Version { .. })
+    }
 }
 
 /// Bytes before the body.

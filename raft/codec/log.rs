@@ -1,6 +1,7 @@
 //! What the log and the protocol are made of: ids, votes, memberships, entries, log records.
 
 use super::frame::{self, CodecError, Fields, Kind, put_block};
+use crate::disk_id::DiskId;
 use crate::types::{EntryPayload, LeaderId, LogEntry, LogId, Member, Membership, Payload, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,8 @@ pub enum LogRecord {
     Purge(LogId),
     /// Committed so far.
     Committed(Option<LogId>),
+    /// The disk's id.
+    Disk(DiskId),
 }
 
 impl LogRecord {
@@ -29,6 +32,7 @@ impl LogRecord {
             Self::Truncate(_) => Kind::LogTruncate,
             Self::Purge(_) => Kind::LogPurge,
             Self::Committed(_) => Kind::LogCommitted,
+            Self::Disk(_) => Kind::LogDisk,
         }
     }
 }
@@ -46,6 +50,10 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &LogRecord) -> Result<(), Co
         }
         LogRecord::Purge(id) => {
             put_log_id(out, id);
+            Ok(())
+        }
+        LogRecord::Disk(id) => {
+            put_disk(out, Some(*id));
             Ok(())
         }
     })
@@ -71,6 +79,10 @@ pub fn decode_record(bytes: &[u8]) -> Result<LogRecord, CodecError> {
     } else if kind == Kind::LogCommitted as u8 {
         let mut fields = body(Kind::LogCommitted)?;
         (LogRecord::Committed(get_log_id_opt(&mut fields)?), fields)
+    } else if kind == Kind::LogDisk as u8 {
+        let mut fields = body(Kind::LogDisk)?;
+        let missing = || CodecError::Body { why: "a disk without an id".to_owned() };
+        (LogRecord::Disk(get_disk(&mut fields)?.ok_or_else(missing)?), fields)
     } else {
         return Err(CodecError::Tag { what: "log record", tag: kind.into() });
     };
@@ -111,6 +123,9 @@ pub(crate) fn get_vote(fields: &mut Fields<'_>) -> Result<Vote, CodecError> {
     Ok(if fields.flag("vote")? { Vote::new_committed(term, node) } else { Vote::new(term, node) })
 }
 
+/// Beside the number of nodes: each is followed by the id of its disk.
+const WITH_DISKS: u32 = 1 << 31;
+
 pub(crate) fn put_membership(out: &mut Vec<u8>, members: &Membership) -> Result<(), CodecError> {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
     let configs = members.get_joint_config();
@@ -119,11 +134,17 @@ pub(crate) fn put_membership(out: &mut Vec<u8>, members: &Membership) -> Result<
         out.extend_from_slice(&count(config.len()));
         config.iter().for_each(|id| out.extend_from_slice(&id.to_le_bytes()));
     }
-    out.extend_from_slice(&count(members.nodes().count()));
+    let with_disks = members.nodes().any(|(_, member)| member.disk.is_some());
+    let nodes = u32::try_from(members.nodes().count()).unwrap_or(u32::MAX);
+    let mark = if with_disks { WITH_DISKS } else { 0 };
+    out.extend_from_slice(&(nodes | mark).to_le_bytes());
     for (id, member) in members.nodes() {
         out.extend_from_slice(&id.to_le_bytes());
         for text in [&member.region, &member.name, &member.raft, &member.api] {
             put_block(out, text.as_bytes())?;
+        }
+        if with_disks {
+            put_disk(out, member.disk);
         }
     }
     Ok(())
@@ -139,13 +160,15 @@ pub(crate) fn get_membership(fields: &mut Fields<'_>) -> Result<Membership, Code
         configs.push(config);
     }
     let mut nodes = BTreeMap::new();
-    for _ in 0..fields.u32()? {
+    let nodes_and_mark = fields.u32()?;
+    for _ in 0..nodes_and_mark & !WITH_DISKS {
         let id = fields.u64()?;
         let member = Member {
             region: fields.text()?,
             name: fields.text()?,
             raft: fields.text()?,
             api: fields.text()?,
+            disk: if nodes_and_mark & WITH_DISKS == 0 { None } else { get_disk(fields)? },
         };
         nodes.insert(id, member);
     }
@@ -153,6 +176,15 @@ pub(crate) fn get_membership(fields: &mut Fields<'_>) -> Result<Membership, Code
         return Ok(Membership::default());
     }
     Membership::new(configs, nodes).map_err(|error| CodecError::Body { why: error.to_string() })
+}
+
+/// Zero where it is not known.
+fn put_disk(out: &mut Vec<u8>, disk: Option<DiskId>) {
+    out.extend_from_slice(&disk.map_or(0, DiskId::number).to_le_bytes());
+}
+
+fn get_disk(fields: &mut Fields<'_>) -> Result<Option<DiskId>, CodecError> {
+    fields.u64().map(DiskId::new)
 }
 
 const BLANK: u8 = 0;

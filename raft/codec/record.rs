@@ -19,7 +19,7 @@ macro_rules! tags {
         fn get_body(tag: u8, bytes: &[u8]) -> Result<Record, CodecError> {
             match tag {
                 $($tag => Ok(Record::$name(get(bytes)?)),)*
-                tag => Err(CodecError::Tag { what: "record", tag: tag.into() }),
+                tag => Err(CodecError::Newer { what: "record", tag: tag.into() }),
             }
         }
 
@@ -30,7 +30,7 @@ macro_rules! tags {
 
 tags! {
     1 Clock, 2 Cluster, 3 Region, 4 Session, 5 Scope, 6 Promotion, 7 Request, 8 Review,
-    9 AuditHead, 10 Audit,
+    9 AuditHead, 10 Audit, 11 Rule, 12 Restored, 13 Preference,
 }
 
 /// # Errors
@@ -67,6 +67,9 @@ pub fn key(key: &RecordKey) -> Result<Vec<u8>, CodecError> {
         RecordKey::Review(id) => numbered(&mut out, 8, *id),
         RecordKey::AuditHead => out.push(9),
         RecordKey::Audit(seq) => numbered(&mut out, 10, *seq),
+        RecordKey::Rule(id) => numbered(&mut out, 11, id.0),
+        RecordKey::Restored => out.push(12),
+        RecordKey::Preference => out.push(13),
     }
     Ok(out)
 }

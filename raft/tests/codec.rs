@@ -1,8 +1,9 @@
 //! The golden bytes of every kind, and bytes that nobody wrote.
 //!
 //! A line of a golden file is `name <tab> hex <tab> value`. The bytes must decode to that value and
-//! encode to themselves again. `CRYPTORUN_GOLDEN=write` writes the files anew from `samples.rs`:
-//! only ever to add lines; a line that changes breaks disks and peers in the field.
+//! encode to themselves again. `CRYPTORUN_GOLDEN=write` adds lines for samples that have none and
+//! writes values anew; the bytes of a line that is there never change: disks and peers in the field
+//! have them.
 
 #[path = "samples.rs"]
 mod samples;
@@ -12,6 +13,7 @@ use super::log::LogRecord;
 use super::rpc::{self, Chunk, ReadFrom, Taken};
 use super::snapshot::Standing;
 use super::*;
+use crate::disk_id::DiskId;
 use crate::types::{
     EntryPayload, LeaderId, LogEntry, LogId, Member, Membership, Payload, SnapshotMeta,
     StoredMembership, Vote,
@@ -29,12 +31,7 @@ type Check = fn(&[u8]) -> Result<(String, Vec<u8>), CodecError>;
 fn golden(file: &str, samples: Vec<(String, Vec<u8>)>, check: Check) -> BTreeSet<String> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var("CRYPTORUN_GOLDEN").as_deref() == Ok("write") {
-        let mut text = String::new();
-        for (name, bytes) in &samples {
-            let (value, _) = check(bytes).expect("decodes");
-            text.push_str(&format!("{name}\t{}\t{value}\n", hex(bytes)));
-        }
-        std::fs::write(&path, text).expect("writes");
+        std::fs::write(&path, added(&path, &samples, check)).expect("writes");
     }
     let text = std::fs::read_to_string(&path).expect("the golden file is committed");
     let mut names = BTreeSet::new();
@@ -51,6 +48,29 @@ fn golden(file: &str, samples: Vec<(String, Vec<u8>)>, check: Check) -> BTreeSet
         assert!(names.contains(&name), "{file} has no line for {name}: {}", hex(&bytes));
     }
     names
+}
+
+/// The file's lines with their values as they are shown now, then the samples that it lacks.
+fn added(path: &std::path::Path, samples: &[(String, Vec<u8>)], check: Check) -> String {
+    let old = std::fs::read_to_string(path).unwrap_or_default();
+    let mut lines: Vec<(String, Vec<u8>)> = old
+        .lines()
+        .map(|line| {
+            let mut parts = line.splitn(3, '\t');
+            let mut part = || parts.next().expect("three parts");
+            (part().to_owned(), unhex(part()))
+        })
+        .collect();
+    for (name, bytes) in samples {
+        if !lines.iter().any(|(known, _)| known == name) {
+            lines.push((name.clone(), bytes.clone()));
+        }
+    }
+    let shown = lines.iter().map(|(name, bytes)| {
+        let (value, _) = check(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        format!("{name}\t{}\t{value}\n", hex(bytes))
+    });
+    shown.collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -71,6 +91,9 @@ fn commands_keep_their_bytes() {
             let name = command::TAGS.iter().find(|(known, _)| *known == tag).expect("has a tag").1;
             (name.to_owned(), command::encode(&entry).expect("encodes"))
         })
+        .chain(samples::restores().into_iter().map(|(name, command)| {
+            (name.to_owned(), command::encode(&samples::entry(command)).expect("encodes"))
+        }))
         .collect();
     let names = golden("commands.v1.txt", samples, |bytes| {
         let entry = command::decode(bytes)?;
@@ -114,6 +137,7 @@ fn membership() -> Membership {
         name: name.to_owned(),
         raft: "10.0.0.1:7401".to_owned(),
         api: "10.0.0.1:7400".to_owned(),
+        disk: None,
     };
     let nodes = BTreeMap::from([(1, member("n1")), (2, member("n2")), (3, member("n3"))]);
     let configs = vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])];
@@ -128,6 +152,19 @@ fn entries() -> Vec<LogEntry> {
         LogEntry { log_id: id(3, 8), payload: EntryPayload::Normal(payload) },
         LogEntry { log_id: id(3, 9), payload: EntryPayload::Membership(membership()) },
     ]
+}
+
+fn disk(number: u64) -> DiskId {
+    DiskId::new(number).expect("is not zero")
+}
+
+fn joined_with_disks() -> LogEntry {
+    let nodes: BTreeMap<u64, Member> = membership()
+        .nodes()
+        .map(|(id, member)| (*id, Member { disk: Some(disk(*id)), ..member.clone() }))
+        .collect();
+    let members = Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).expect("is valid");
+    LogEntry { log_id: id(3, 10), payload: EntryPayload::Membership(members) }
 }
 
 fn meta() -> SnapshotMeta {
@@ -145,6 +182,8 @@ fn log_records_keep_their_bytes() {
         ("truncate", LogRecord::Truncate(None)),
         ("purge", LogRecord::Purge(id(3, 9))),
         ("committed", LogRecord::Committed(Some(id(3, 9)))),
+        ("append_with_disks", LogRecord::Append(vec![joined_with_disks()])),
+        ("disk", LogRecord::Disk(disk(0x0D15_C001))),
     ];
     let encode = |record: &LogRecord| {
         let mut out = Vec::new();
@@ -257,7 +296,7 @@ fn decode_everything(bytes: &[u8]) {
     drop(snapshot::read_standing(bytes));
 }
 
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 21] = [
     Kind::Command,
     Kind::Record,
     Kind::Snapshot,
@@ -267,6 +306,7 @@ const KINDS: [Kind; 20] = [
     Kind::LogTruncate,
     Kind::LogPurge,
     Kind::LogCommitted,
+    Kind::LogDisk,
     Kind::Append,
     Kind::Appended,
     Kind::AskVote,

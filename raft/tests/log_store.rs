@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::audit_log::AuditLog;
+use crate::disk_id::Disks;
 use crate::snapshot::Snapshots;
 use crate::state_machine::{Blocking, Parts, StateMachine};
 use crate::state_store::MemoryStore;
@@ -9,6 +10,7 @@ use crate::types::{EntryPayload, LeaderId};
 use cryptorun_core::time::WallTime;
 use cryptorun_platform::clock::ManualClock;
 use cryptorun_platform::disk::{Keep, SimDisk};
+use cryptorun_platform::random::SeededRandom;
 use cryptorun_platform::spawn::TokioSpawn;
 use openraft::StorageError;
 use openraft::storage::RaftLogStorageExt;
@@ -28,7 +30,12 @@ fn open(disk: &SimDisk) -> Result<LogStore, StartError> {
         Some(64 << 10),
         driver(),
         Arc::new(NoGate),
+        drawn(),
     )
+}
+
+fn drawn() -> DiskId {
+    DiskId::draw(&SeededRandom::new(7))
 }
 
 struct Builder;
@@ -47,6 +54,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
             snapshots: Snapshots::open(disk, Path::new("snapshots")).expect("opens"),
             audit: audit.expect("opens"),
             blocking: Blocking::Inline,
+            disks: Arc::new(Disks::new(drawn())),
             probe: None,
         });
         Ok(((), open(&sim).expect("opens"), machine.expect("opens")))
@@ -98,6 +106,30 @@ async fn what_was_acknowledged_is_there_after_a_power_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_keeps_its_id_as_long_as_its_log_and_a_wiped_one_has_another() {
+    let on = |disk: &SimDisk, seed| {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (gate, size) = (Arc::new(NoGate), Some(64 << 10));
+        let (dir, owner) = (Path::new("log"), Owner::new(1, 1));
+        let drawn = DiskId::draw(&SeededRandom::new(seed));
+        LogStore::open(disk, dir, owner, size, driver(), gate, drawn).expect("opens")
+    };
+    let disk = SimDisk::new();
+    let mut log = on(&disk, 1);
+    let first = log.disk();
+    for start in (0..20_000).step_by(500) {
+        fill(&mut log, 9, start..start + 500).await;
+        if start >= 1000 {
+            log.purge(id(9, start - 600)).await.expect("purges");
+        }
+    }
+    assert!(log.segments().first_segment() > 1, "nothing was removed");
+    disk.crash(Keep::Nothing);
+    assert_eq!(on(&disk.restarted(), 2).disk(), first);
+    assert_ne!(on(&SimDisk::new(), 2).disk(), first);
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_segments_go_and_the_small_state_stays() {
     let disk = SimDisk::new();
     let mut log = open(&disk).expect("opens");
@@ -138,7 +170,7 @@ async fn another_nodes_disk_is_refused() {
     disk.crash(Keep::Nothing);
     let disk: Arc<dyn Disk> = Arc::new(disk.restarted());
     let other = Owner::new(1, 2);
-    let opened =
-        LogStore::open(disk, Path::new("log"), other, Some(64 << 10), driver(), Arc::new(NoGate));
+    let (gate, size) = (Arc::new(NoGate), Some(64 << 10));
+    let opened = LogStore::open(disk, Path::new("log"), other, size, driver(), gate, drawn());
     assert!(matches!(opened.err(), Some(StartError::Log(_))));
 }

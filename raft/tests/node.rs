@@ -83,27 +83,30 @@ fn member(id: u64) -> Member {
         name: format!("n{id}"),
         raft: format!("127.0.0.1:{id}"),
         api: String::new(),
+        disk: None,
     }
 }
 
 struct Cluster {
     services: Services,
+    starts: u64,
     nodes: BTreeMap<u64, (Node, SimDisk)>,
 }
 
 impl Cluster {
     async fn of_three() -> Self {
-        let mut cluster = Self { services: Services::default(), nodes: BTreeMap::new() };
+        let mut cluster = Self { services: Services::default(), starts: 0, nodes: BTreeMap::new() };
         for id in 1..=3 {
             cluster.start(id, SimDisk::new(), MemoryStore::default()).await;
         }
-        let members = (1..=3).map(|id| (id, member(id))).collect();
+        let members = (1..=3).map(|id| (id, cluster.joining(id))).collect();
         cluster.node(1).initialize(members).await.expect("initializes");
         cluster.leader().await;
         cluster
     }
 
     async fn start(&mut self, id: u64, disk: SimDisk, store: MemoryStore) {
+        self.starts += 1;
         let known = (1..=4).map(|id| (id, member(id))).collect();
         let timing = Timing::of(Profile::Local);
         let mut settings = NodeSettings::new(id, "test", PathBuf::from("n"), timing, known);
@@ -113,7 +116,7 @@ impl Cluster {
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
         let platform = Platform {
             clock: Arc::new(SimClock(tokio::time::Instant::now())),
-            random: Arc::new(SeededRandom::new(id)),
+            random: Arc::new(SeededRandom::new(self.starts)),
             spawn: Arc::new(TokioSpawn),
             disk: on,
         };
@@ -121,6 +124,11 @@ impl Cluster {
         let node = Node::start(settings, platform, peers, Arc::new(store)).await.expect("starts");
         lock(&self.services).insert(id, node.service());
         self.nodes.insert(id, (node, disk));
+    }
+
+    /// As a node joins: with its disk.
+    fn joining(&self, id: u64) -> Member {
+        Member { disk: Some(self.node(id).disk()), ..member(id) }
     }
 
     /// Pulls the plug; the disk is what is left.
@@ -308,7 +316,8 @@ async fn a_stranger_and_an_impostor_are_refused() {
     };
     let vote = crate::types::Vote::new(99, 2);
     let ask = crate::codec::rpc::AskVote::new(vote, None);
-    let body = Bytes::from(crate::codec::rpc::ask_vote(&ask).expect("encodes"));
+    let ask = crate::codec::rpc::ask_vote(&ask).expect("encodes");
+    let body = cluster.node(2).0.disks.seal(1, &ask);
     for stranger in [
         peer(Class::Worker, "region-2", "n2"),
         peer(Class::Node, "region-9", "n9"),
@@ -319,6 +328,43 @@ async fn a_stranger_and_an_impostor_are_refused() {
     }
     let itself = peer(Class::Node, "region-2", "n2");
     assert!(service.call(&itself, lane::VOTE, body).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_node_has_no_voice_until_it_joins_under_another_number() {
+    let mut cluster = Cluster::of_three().await;
+    cluster.found().await;
+    cluster.level().await;
+    let leader = cluster.leader().await;
+    let wiped = (1..=3).find(|id| *id != leader).expect("a follower");
+    let other = (1..=3).find(|id| *id != leader && *id != wiped).expect("another");
+
+    cluster.crash(wiped);
+    cluster.start(wiped, SimDisk::new(), MemoryStore::default()).await;
+    let done = cluster.propose(worker(), session(1)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(cluster.node(wiped).applied_index(), 0, "it took appends meant for its past");
+
+    // With another member gone there is no quorum: the wiped node's vote is nobody's.
+    let disk = cluster.crash(other);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let read = cluster.node(leader).read(Consistency::Linearizable).await;
+    assert!(read.is_err(), "{read:?}");
+    cluster.start(other, disk, MemoryStore::default()).await;
+    cluster.propose(worker(), session(2)).await;
+
+    lock(&cluster.services).remove(&wiped);
+    cluster.nodes.remove(&wiped);
+    cluster.start(4, SimDisk::new(), MemoryStore::default()).await;
+    let joining = cluster.joining(4);
+    let leader = cluster.leader().await;
+    cluster.node(leader).add_learner(4, joining).await.expect("follows");
+    cluster.node(leader).replace(wiped, 4).await.expect("votes in its place");
+    cluster.level().await;
+    assert!(cluster.node(4).applied_index() >= done.index);
+    let members = cluster.node(leader).members();
+    assert_eq!(members.voters, BTreeSet::from([leader, other, 4]));
+    assert!(!members.nodes.contains_key(&wiped));
 }
 
 /// The same on real files, threads and sled, in real time: nothing here waits by sleeping.

@@ -1,7 +1,8 @@
 //! One value of each kind, as rich as it gets: what the golden files are first written from.
 
+use cryptorun_core::audit::AuditHead;
 use cryptorun_core::command::*;
-use cryptorun_core::config::{ClusterConfig, ClusterId, Limits, RegionConfig};
+use cryptorun_core::config::{Cluster, ClusterConfig, ClusterId, Limits, RegionConfig};
 use cryptorun_core::decide::{Loss, Verdict};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::{Actor, Grant as RoleGrant, OperatorId, Person, Role};
@@ -10,9 +11,11 @@ use cryptorun_core::position::{Hash, Position};
 use cryptorun_core::promotion::{
     Approval, BoundFacts, Kind, Measured, Promotion, PromotionId, State, StepRecord, StepState,
 };
-use cryptorun_core::record::{Record, RequestKey, Review};
+use cryptorun_core::record::{Clock, Record, RequestKey, Review};
 use cryptorun_core::region::{Link, RegionName};
 use cryptorun_core::report::{Reach, RegionReport, ScopeReport, Sealed, WorkerReport};
+use cryptorun_core::restore::{Act, Begin, Finish, Progress, Restore, Restored, Seat};
+use cryptorun_core::rules::{self, Change, RuleChange, RuleId};
 use cryptorun_core::scope::{self, Mode, PartitionWrites, ScopeId, ScopePolicy, Tier};
 use cryptorun_core::session::{SessionKey, WorkerAddresses};
 use cryptorun_core::time::{LogTime, Millis, Profile, Stamp, Timing, WallTime};
@@ -176,7 +179,88 @@ pub fn commands() -> Vec<Command> {
         Command::DecideReview(DecideReview { review: 3, decision: why() }),
         Command::SetClusterVersion(SetClusterVersion { version: 2 }),
         Command::Tick,
+        Command::ProposeRules(ProposeRules {
+            change: Change::ClusterVersion { from: 1, to: 2 },
+            reason: Some(why()),
+        }),
+        Command::ApproveRules(ApproveRules {
+            rule: RuleId(2),
+            reason: Some(why()),
+            certificate: Some("0c".to_owned()),
+        }),
+        Command::DenyRules(DenyRules { rule: RuleId(2), reason: why() }),
+        Command::CancelRules(CancelRules { rule: RuleId(2) }),
+        Command::Restore(restore(Act::Finish(Finish {
+            parts: 3,
+            id: ClusterId(0xBEEF),
+            incarnation: 1_800_000_000,
+            seats: vec![seat()],
+        }))),
+        Command::SetSeat(seat()),
+        Command::PreferLeader(PreferLeader { regions: vec![east(), west()] }),
+        Command::LeaveSeat(LeaveSeat { region: west(), node: 2 }),
     ]
+}
+
+/// The acts of a restore that [`commands`] does not show.
+pub fn restores() -> Vec<(&'static str, Command)> {
+    let records = vec![Record::Preference(vec![west()])];
+    vec![
+        ("RestoreBegin", Command::Restore(restore(Act::Begin(Box::new(begin()))))),
+        ("RestorePart", Command::Restore(restore(Act::Part { part: 1, records }))),
+    ]
+}
+
+fn restore(act: Act) -> Restore {
+    Restore { backup: Hash([0xB0; 32]), act }
+}
+
+fn begin() -> Begin {
+    Begin {
+        cluster: Cluster { id: ClusterId(0xC0FFEE), version: 1, incarnation: 0, config: config() },
+        clock: Clock { now: at(1234), next_promotion: 9, next_review: 4 },
+        audit: AuditHead { end: position() },
+    }
+}
+
+fn seat() -> Seat {
+    Seat {
+        region: west(),
+        node: 4,
+        raft: "10.0.0.4:7401".to_owned(),
+        api: "10.0.0.4:7400".to_owned(),
+    }
+}
+
+fn rule() -> RuleChange {
+    RuleChange {
+        id: RuleId(2),
+        change: Change::Restore {
+            from: ClusterId(0xC0FFEE),
+            backup: Hash([0xB0; 32]),
+            taken: at(9),
+        },
+        requester: Actor::Person("ana".into()),
+        reason: Some("lost two".to_owned()),
+        opened: at(70),
+        expires: Some((LogTime(1000), WallTime(2000))),
+        people_needed: 2,
+        approvals: BTreeMap::from([(
+            OperatorId::from("ben"),
+            Approval { at: at(71), reason: None, certificate: None },
+        )]),
+        state: rules::State::Ended(rules::Outcome::Denied { by: "eve".into(), why: "no".into() }),
+        ended: Some(at(72)),
+    }
+}
+
+fn restored() -> Restored {
+    Restored {
+        backup: Hash([0xB0; 32]),
+        by: "ana".into(),
+        from: ClusterId(0xC0FFEE),
+        progress: Progress::Arriving { begin: begin(), next: 2 },
+    }
 }
 
 /// An entry around a command.
@@ -262,5 +346,8 @@ pub fn records() -> Vec<Record> {
         at: at(50),
         decided: Some(("eve".into(), "east".to_owned(), at(60))),
     }));
+    kept.push(Record::Rule(rule()));
+    kept.push(Record::Restored(restored()));
+    kept.push(Record::Preference(vec![east()]));
     kept
 }

@@ -1,7 +1,9 @@
 //! The grammar's shared pieces; doc comments are the help text.
 
 use clap::{Args, Subcommand, ValueEnum};
+use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::region::RegionName;
+use cryptorun_core::rules::RuleId;
 use cryptorun_core::scope::{ScopeId, Tier};
 use cryptorun_core::time::{Millis, WallTime};
 use std::path::PathBuf;
@@ -141,6 +143,27 @@ impl WaitArgs {
     /// Whether to wait, here.
     pub fn waits(&self, interactive: bool) -> bool {
         !self.no_wait && (self.wait || self.timeout.is_some() || interactive)
+    }
+}
+
+/// What people can put their name to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proposal {
+    /// `P-7`.
+    Promotion(PromotionId),
+    /// `R-7`.
+    Rule(RuleId),
+}
+
+impl FromStr for Proposal {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Rule(id));
+        }
+        text.parse().map(Self::Promotion).map_err(|_| {
+            format!("'{text}' is neither a promotion like P-7 nor a rule change like R-7")
+        })
     }
 }
 

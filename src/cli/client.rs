@@ -74,6 +74,11 @@ impl Client {
         Self { endpoints: self.endpoints.iter().take(1).cloned().collect(), ..self.clone() }
     }
 
+    /// Whom it speaks to, in this order.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
     /// Speaks to one other process, a worker for instance.
     pub fn at(&self, endpoint: &str) -> Self {
         Self { endpoints: vec![endpoint.to_owned()], ..self.clone() }

@@ -12,6 +12,7 @@ mod history;
 mod pause;
 mod request;
 mod resume;
+mod rules;
 mod simulate;
 mod status;
 mod switchover;
@@ -34,13 +35,13 @@ pub enum Verb {
     Switchover(switchover::Switchover),
     /// Move a scope whose primary is gone and whose gap is large, old or unknown
     Emergency(emergency::Emergency),
-    /// Stand behind a promotion; without an id, list what waits for me
+    /// Stand behind a promotion or a rule change; without an id, list what waits for me
     Approve(approve::Approve),
-    /// Say no to a promotion
+    /// Say no to a promotion or a rule change
     Deny(deny::Deny),
-    /// Withdraw a promotion that I asked for or approved
+    /// Withdraw a promotion or a rule change that I asked for or approved
     Cancel(cancel::Cancel),
-    /// List promotions, or show one whole
+    /// List promotions, or show one or a rule change whole
     History(history::History),
     /// Say why a scope can or cannot move, and what would change that
     Explain(explain::Explain),

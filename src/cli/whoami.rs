@@ -23,11 +23,13 @@ fn text(me: &WhoAmI) -> String {
             grant.region.as_ref().map_or("every region".to_owned(), |region| region.to_string());
         text.push_str(&format!("  {} for {tier}, {region}\n", grant.role));
     }
-    match me.waiting.is_empty() {
+    let mut waiting: Vec<String> = me.waiting.iter().map(ToString::to_string).collect();
+    waiting.extend(me.rules.iter().map(ToString::to_string));
+    match waiting.is_empty() {
         true => text.push_str("nothing waits for you\n"),
         false => text.push_str(&format!(
             "waiting for you: {} · cryptorun replication approve\n",
-            list(&me.waiting)
+            list(&waiting)
         )),
     }
     text

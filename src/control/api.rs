@@ -7,20 +7,28 @@
 //! Deliberately absent: HTTP, TLS, JSON, and any state that a restart could lose.
 
 mod audit;
+mod backup;
+mod certs;
 mod cluster;
+mod founding;
+mod members;
+mod nodes;
 mod promotions;
 mod read;
+mod rules;
 mod sessions;
 mod submit;
 
 pub use audit::AuditQuery;
-pub use cluster::FOUND_PATIENCE;
+pub use founding::FOUND_PATIENCE;
 pub use read::ReadQuery;
+pub(crate) use rules::can_approve as can_approve_rule;
 pub use submit::Submitted;
 
 use crate::caller::Caller;
 use crate::history::History;
 use crate::log::{Log, look};
+use crate::neighbours::Neighbours;
 use crate::problem::ApiError;
 use crate::views::Decided;
 use crate::watch::LeaseWatch;
@@ -30,6 +38,7 @@ use cryptorun_core::scope::{ScopeId, Tier};
 use cryptorun_core::time::Profile;
 use cryptorun_platform::Platform;
 use cryptorun_platform::metrics::Metrics;
+use cryptorun_platform::tls::TlsStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,6 +63,10 @@ pub struct Parts {
     pub name: String,
     /// The timings its Raft runs on.
     pub profile: Profile,
+    /// The ways to the other nodes.
+    pub neighbours: Arc<dyn Neighbours>,
+    /// What this node presents and trusts; none where nothing is encrypted.
+    pub tls: Option<Arc<TlsStore>>,
     /// The other nodes' admin APIs as clients reach them, by number.
     pub peers: BTreeMap<u64, PeerAddress>,
     /// Changes of leases, for watchers.

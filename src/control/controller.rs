@@ -202,5 +202,13 @@ fn word(command: &Command) -> &'static str {
         Command::DecideReview(_) => "decide_review",
         Command::SetClusterVersion(_) => "set_cluster_version",
         Command::Tick => "tick",
+        Command::ProposeRules(_) => "propose_rules",
+        Command::ApproveRules(_) => "approve_rules",
+        Command::DenyRules(_) => "deny_rules",
+        Command::CancelRules(_) => "cancel_rules",
+        Command::Restore(_) => "restore",
+        Command::SetSeat(_) => "set_seat",
+        Command::LeaveSeat(_) => "leave_seat",
+        Command::PreferLeader(_) => "prefer_leader",
     }
 }

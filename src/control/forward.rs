@@ -19,9 +19,11 @@ use cryptorun_core::command::{Answer, Command};
 use cryptorun_core::config::ClusterId;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::{Actor, Role};
+use cryptorun_core::position::Hash;
 use cryptorun_core::record::RequestKey;
 use cryptorun_core::region::RegionName;
 use cryptorun_core::time::{Stamp, WallTime};
+use cryptorun_core::wire::{Credentials, NodeStanding, Versions};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -40,6 +42,13 @@ pub enum Forwarded {
     Ping,
     /// Who are you, and is your disk empty?
     Hello,
+    /// How far have you come, and what was your state at that index?
+    Standing {
+        /// Whose state hash is wanted, if any.
+        hash_at: Option<u64>,
+    },
+    /// What do you present and trust, and who came to you with what?
+    Credentials,
 }
 
 /// See [`Forwarded::Propose`].
@@ -77,6 +86,15 @@ pub enum Reply {
     },
     /// Who I am.
     Hello(Hello),
+    /// How far I have come.
+    Standing {
+        /// In full.
+        standing: Box<NodeStanding>,
+        /// The state hash asked for, while it is remembered.
+        hash: Option<Hash>,
+    },
+    /// What I present and trust; none where nothing is encrypted.
+    Credentials(Option<Box<Credentials>>),
 }
 
 /// Why a forwarded proposal has no answer.
@@ -121,6 +139,12 @@ pub struct Hello {
     pub empty: bool,
     /// The cluster it belongs to, once founded.
     pub cluster: Option<ClusterId>,
+    /// The id of its disk.
+    #[serde(default)]
+    pub disk: Option<u64>,
+    /// Cluster versions that its program takes part in.
+    #[serde(default)]
+    pub versions: Versions,
 }
 
 impl Forwarded {
@@ -148,7 +172,9 @@ impl Reply {
                 Failed::Stopped => ApiError::NoLeader,
                 Failed::Refused { why } => ApiError::forbidden(why),
             }),
-            Self::Pong { .. } | Self::Hello(_) => Err(ApiError::OutcomeUnknown),
+            Self::Pong { .. } | Self::Hello(_) | Self::Standing { .. } | Self::Credentials(_) => {
+                Err(ApiError::OutcomeUnknown)
+            }
         }
     }
 }
@@ -215,9 +241,18 @@ pub fn may_travel(command: &Command) -> bool {
         | Command::Pause(_)
         | Command::Unpause(_)
         | Command::OpenReview(_)
-        | Command::DecideReview(_) => true,
+        | Command::DecideReview(_)
+        | Command::SetClusterVersion(_)
+        | Command::ProposeRules(_)
+        | Command::CancelRules(_)
+        | Command::Restore(_)
+        | Command::SetSeat(_)
+        | Command::LeaveSeat(_)
+        | Command::PreferLeader(_) => true,
         Command::Approve(_)
         | Command::Deny(_)
+        | Command::ApproveRules(_)
+        | Command::DenyRules(_)
         | Command::Reserve(_)
         | Command::Grant(_)
         | Command::StepStarted(_)
@@ -225,7 +260,6 @@ pub fn may_travel(command: &Command) -> bool {
         | Command::StepFailed(_)
         | Command::Rollback(_)
         | Command::SetLink(_)
-        | Command::SetClusterVersion(_)
         | Command::Tick => false,
     }
 }
@@ -266,7 +300,18 @@ pub fn authorize(machine: &Machine, actor: &Actor, command: &Command) -> Result<
         Command::Unpause(c) => role(Role::Operator, Some(&c.scope), None),
         Command::OpenReview(c) => role(Role::Operator, Some(&c.scope), None),
         Command::DecideReview(_) => role(Role::Approver, None, None),
-        Command::SetClusterVersion(_) => role(Role::Admin, None, None),
+        Command::SetClusterVersion(_)
+        | Command::ProposeRules(_)
+        | Command::SetSeat(_)
+        | Command::LeaveSeat(_)
+        | Command::PreferLeader(_) => role(Role::Admin, None, None),
+        Command::ApproveRules(_) | Command::DenyRules(_) => role(Role::Approver, None, None),
+        Command::CancelRules(_) => role(Role::Operator, None, None),
+        // The machine holds them to the backup's own people.
+        Command::Restore(_) => match actor {
+            Actor::Person(_) => Ok(()),
+            _ => Err(ApiError::not_allowed(actor, Role::Admin)),
+        },
         Command::Report(c) => match actor {
             Actor::Node(id)
                 if machine
@@ -327,6 +372,11 @@ impl Answerer {
                 leads: parts.log.leadership().borrow().here,
             },
             Forwarded::Hello => Reply::Hello(self.0.hello()),
+            Forwarded::Standing { hash_at } => Reply::Standing {
+                standing: Box::new(self.0.standing()),
+                hash: hash_at.and_then(|index| parts.log.state_hash_at(index)),
+            },
+            Forwarded::Credentials => Reply::Credentials(self.0.own_credentials().map(Box::new)),
             Forwarded::Propose(propose) => match self.admit(from, &propose) {
                 Ok(()) => self.propose(from, *propose).await,
                 Err(why) => {

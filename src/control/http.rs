@@ -10,6 +10,7 @@ mod extract;
 mod leases;
 mod promotions;
 mod reads;
+mod rules;
 mod sessions;
 
 pub use answer::Limiter;
@@ -102,7 +103,24 @@ pub const ROUTES: &[Route] = &[
     route("get", "/v1/cluster", READER, "Members, timings, state hash"),
     route("post", "/v1/cluster/init", Need::Any, "Found the cluster, once"),
     route("post", "/v1/cluster/transfer-leader", ADMIN, "Hand leadership over; at the leader"),
-    route("post", "/v1/cluster/members", ADMIN, "Add a member; at the leader"),
+    route("post", "/v1/cluster/members", ADMIN, "Add or replace a member; at the leader"),
+    route("delete", "/v1/cluster/members/{node}", ADMIN, "Take a member out; at the leader"),
+    route("get", "/v1/cluster/node", READER, "This node alone, with or without a quorum"),
+    route("get", "/v1/cluster/nodes", READER, "What each node says of itself; states compared"),
+    route("get", "/v1/cluster/certs", READER, "What each node presents and trusts"),
+    route("get", "/v1/certs", READER, "The same of this process; at workers too"),
+    route("post", "/v1/cluster/snapshot", ADMIN, "Write a snapshot on this node"),
+    route("post", "/v1/cluster/preference", ADMIN, "Which regions' nodes shall lead"),
+    route("get", "/v1/cluster/backup", ADMIN, "One moment of the cluster, to restore from"),
+    route("post", "/v1/cluster/restore", Need::Any, "Make a cluster from a backup, once"),
+    route("post", "/v1/cluster/restore/parts", Need::Any, "Its next part"),
+    route("post", "/v1/cluster/restore/finish", Need::Any, "That was all of it"),
+    route("get", "/v1/rules", READER, "All rule changes, newest first"),
+    route("get", "/v1/rules/{id}", READER, "One rule change"),
+    route("post", "/v1/rules", ADMIN, "Ask for a rule change; at the leader"),
+    route("post", "/v1/rules/{id}/approve", APPROVER, "Stand behind it; at the leader"),
+    route("post", "/v1/rules/{id}/deny", APPROVER, "Say no to it; at the leader"),
+    route("post", "/v1/rules/{id}/cancel", OPERATOR, "Withdraw it"),
     route("get", "/v1/whoami", Need::Any, "Who the certificate says you are"),
     route("get", "/v1/openapi.json", Need::Any, "This API, described"),
 ];
@@ -142,6 +160,22 @@ pub fn router(api: Api, health: Health, limiter: Limiter, stop: CancellationToke
         .route("/v1/cluster/init", post(cluster::init))
         .route("/v1/cluster/transfer-leader", post(cluster::transfer_leader))
         .route("/v1/cluster/members", post(cluster::add_member))
+        .route("/v1/cluster/members/{node}", delete(cluster::remove_member))
+        .route("/v1/cluster/node", get(cluster::node))
+        .route("/v1/cluster/nodes", get(cluster::nodes))
+        .route("/v1/cluster/certs", get(cluster::certs))
+        .route("/v1/certs", get(cluster::own_certs))
+        .route("/v1/cluster/snapshot", post(cluster::snapshot))
+        .route("/v1/cluster/preference", post(cluster::prefer))
+        .route("/v1/cluster/backup", get(cluster::backup))
+        .route("/v1/cluster/restore", post(cluster::restore))
+        .route("/v1/cluster/restore/parts", post(cluster::restore_part))
+        .route("/v1/cluster/restore/finish", post(cluster::restore_finish))
+        .route("/v1/rules", get(rules::list).post(rules::create))
+        .route("/v1/rules/{id}", get(rules::one))
+        .route("/v1/rules/{id}/approve", post(rules::approve))
+        .route("/v1/rules/{id}/deny", post(rules::deny))
+        .route("/v1/rules/{id}/cancel", post(rules::cancel))
         .route("/v1/whoami", get(reads::whoami))
         .route("/v1/openapi.json", get(reads::openapi))
         .fallback(answer::no_route)

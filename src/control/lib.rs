@@ -17,6 +17,7 @@ pub mod health;
 pub mod history;
 pub mod http;
 pub mod log;
+pub mod neighbours;
 pub mod openapi;
 pub mod problem;
 pub mod raft_log;
@@ -28,6 +29,7 @@ pub mod simulate;
 pub mod solo;
 #[cfg(test)]
 mod tests;
+pub mod upkeep;
 pub mod views;
 pub mod watch;
 

@@ -19,6 +19,7 @@ use cryptorun_core::people::Actor;
 use cryptorun_core::position::Hash;
 use cryptorun_core::record::RequestKey;
 use cryptorun_core::region::RegionName;
+use cryptorun_core::restore::Seat;
 use cryptorun_core::time::{Millis, Stamp};
 use cryptorun_core::wire::Consistency;
 use std::collections::BTreeMap;
@@ -135,6 +136,8 @@ pub struct MemberView {
     pub matched: Option<u64>,
     /// How long ago it last answered; only the leader knows.
     pub answered: Option<Millis>,
+    /// Where it stands, and with which disk.
+    pub at: MemberAddress,
 }
 
 /// A member as the membership names it.
@@ -148,6 +151,45 @@ pub struct MemberAddress {
     pub raft: String,
     /// Its admin API, `host:port`.
     pub api: String,
+    /// The id of its disk, where it said so.
+    pub disk: Option<u64>,
+}
+
+impl MemberAddress {
+    /// Where somebody says that a node stands; its certificate and disk are not known yet.
+    pub fn said(seat: &Seat) -> Self {
+        Self {
+            region: seat.region.clone(),
+            name: String::new(),
+            raft: seat.raft.clone(),
+            api: seat.api.clone(),
+            disk: None,
+        }
+    }
+}
+
+/// How far one node's log and machine reach. Plain data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Raft term it knows.
+    pub term: u64,
+    /// Last entry it applied.
+    pub applied: u64,
+    /// Last entry it knows to be committed.
+    pub committed: u64,
+    /// Term and index of the last entry in its log, committed or not.
+    pub last: (u64, u64),
+}
+
+/// Everything that one node has, committed or not.
+#[derive(Clone, Debug)]
+pub struct Alone {
+    /// The machine with the node's whole log applied.
+    pub machine: Machine,
+    /// Last entry in it.
+    pub index: u64,
+    /// Last entry that is known to be committed.
+    pub committed: u64,
 }
 
 /// A change of membership or leadership that did not come about.
@@ -189,8 +231,18 @@ pub trait Log: Send + Sync + 'static {
     fn voters(&self) -> Voters;
     /// Members as far as known here.
     fn members(&self) -> Vec<MemberView>;
+    /// Whether a change of members is half done.
+    fn members_joint(&self) -> bool;
+    /// The id of this node's disk.
+    fn disk(&self) -> Option<u64>;
     /// Chained hash of the machine at its index.
     fn state_hash(&self) -> (u64, Hash);
+    /// The same as it was at an index, while that is remembered.
+    fn state_hash_at(&self, index: u64) -> Option<Hash>;
+    /// How far this node's log and machine reach.
+    fn extent(&self) -> Extent;
+    /// What this node has, whether or not anybody else has it.
+    async fn alone(&self) -> io::Result<Alone>;
     /// Audit entries from `from` on, or from the oldest there is, oldest first.
     async fn audit(&self, from: u64, max: usize) -> io::Result<Vec<AuditEntry>>;
     /// Hands leadership to another voter.
@@ -201,6 +253,14 @@ pub trait Log: Send + Sync + 'static {
     async fn add_learner(&self, node: u64, at: MemberAddress) -> Result<(), ChangeError>;
     /// Gives a member that has caught up a vote.
     async fn promote(&self, node: u64) -> Result<(), ChangeError>;
+    /// Gives one that has caught up the place of a voter, in one change.
+    async fn replace(&self, old: u64, new: u64) -> Result<(), ChangeError>;
+    /// Takes a member out.
+    async fn remove(&self, node: u64) -> Result<(), ChangeError>;
+    /// Ends a change of members that a leader did not live to finish. True when there was one.
+    async fn settle_members(&self) -> Result<bool, ChangeError>;
+    /// Writes a snapshot now.
+    async fn snapshot(&self) -> Result<(), ChangeError>;
     /// Asks another node's [`ForwardHandler`].
     async fn forward(&self, to: u64, body: Bytes, ttl: Duration) -> Result<Bytes, CallError>;
     /// Who answers what others forward.

@@ -80,6 +80,8 @@ const JOURNAL: &[(&str, bool, &str)] = &[
     ("scope", true, "such as `warm/global`"),
     ("region", false, "whose sink; this node's when absent"),
 ];
+const BACKUP: &[(&str, bool, &str)] =
+    &[("alone", false, "everything this node has, committed or not; needs no quorum")];
 const AUDIT: &[(&str, bool, &str)] = &[
     ("from", false, "first entry; the newest page when absent"),
     ("limit", false, "how many, at most 1000"),
@@ -131,6 +133,23 @@ fn shape(method: &str, path: &str) -> Option<Shape> {
         ("post", "/v1/cluster/init") => change(Some(of::<wire::InitRequest>)),
         ("post", "/v1/cluster/transfer-leader") => change(Some(of::<wire::TransferRequest>)),
         ("post", "/v1/cluster/members") => change(Some(of::<wire::AddMemberRequest>)),
+        ("delete", "/v1/cluster/members/{node}") => change(None),
+        ("get", "/v1/cluster/node") => Shape { query: &[], ..read(of::<wire::NodeStanding>) },
+        ("get", "/v1/cluster/certs") => Shape { query: &[], ..read(list::<wire::NodeCredentials>) },
+        ("get", "/v1/certs") => Shape { query: &[], ..read(of::<wire::Credentials>) },
+        ("get", "/v1/cluster/nodes") => Shape { query: &[], ..read(list::<wire::NodeSeen>) },
+        ("post", "/v1/cluster/snapshot") => change(None),
+        ("post", "/v1/cluster/preference") => change(Some(of::<wire::PreferenceRequest>)),
+        ("get", "/v1/cluster/backup") => Shape { query: BACKUP, ..read(of::<wire::Backup>) },
+        ("post", "/v1/cluster/restore") => change(Some(of::<wire::RestoreRequest>)),
+        ("post", "/v1/cluster/restore/parts") => change(Some(of::<wire::RestorePartRequest>)),
+        ("post", "/v1/cluster/restore/finish") => change(Some(of::<wire::RestoreFinishRequest>)),
+        ("get", "/v1/rules") => read(list::<wire::RuleStatus>),
+        ("get", "/v1/rules/{id}") => read(of::<wire::RuleStatus>),
+        ("post", "/v1/rules") => change(Some(of::<wire::RuleRequest>)),
+        ("post", "/v1/rules/{id}/approve" | "/v1/rules/{id}/deny" | "/v1/rules/{id}/cancel") => {
+            change(word)
+        }
         ("get", "/v1/whoami") => Shape { query: &[], ..read(of::<wire::WhoAmI>) },
         ("get", "/v1/openapi.json") => Shape { query: &[], ..read(anything) },
         _ => return None,

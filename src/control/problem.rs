@@ -239,7 +239,10 @@ impl ApiError {
 fn refusal_status(refusal: &Refusal) -> u16 {
     match refusal {
         Refusal::NotAllowed { .. } => 403,
-        Refusal::NoSession { .. } | Refusal::NoScope { .. } | Refusal::NoPromotion { .. } => 404,
+        Refusal::NoSession { .. }
+        | Refusal::NoScope { .. }
+        | Refusal::NoPromotion { .. }
+        | Refusal::NoRule { .. } => 404,
         Refusal::Invalid { .. } | Refusal::ReasonMissing { .. } => 400,
         Refusal::KeyReused { .. } => 422,
         Refusal::NotFounded
@@ -269,7 +272,13 @@ fn refusal_status(refusal: &Refusal) -> u16 {
         | Refusal::Paused { .. }
         | Refusal::Budget { .. }
         | Refusal::NotAtStep { .. }
-        | Refusal::Version { .. } => 409,
+        | Refusal::Version { .. }
+        | Refusal::RuleEnded { .. }
+        | Refusal::SamePersonRule { .. }
+        | Refusal::RuleWaits { .. }
+        | Refusal::Restoring { .. }
+        | Refusal::Quiet { .. }
+        | Refusal::NotFurthest { .. } => 409,
     }
 }
 

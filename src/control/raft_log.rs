@@ -1,8 +1,8 @@
 //! The log in production: the Raft node of this process.
 
 use crate::log::{
-    ChangeError, Committed, ForwardHandler, Leadership, Log, MemberAddress, MemberView, Proposal,
-    ProposeError, ReadError, ReadInfo, Voters,
+    Alone, ChangeError, Committed, Extent, ForwardHandler, Leadership, Log, MemberAddress,
+    MemberView, Proposal, ProposeError, ReadError, ReadInfo, Voters,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use cryptorun_core::time::Millis;
 use cryptorun_core::wire::Consistency;
 use cryptorun_platform::Platform;
 use cryptorun_platform::net::CallError;
-use cryptorun_raft::{Member, Node};
+use cryptorun_raft::{DiskId, Member, Node};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -83,7 +83,24 @@ fn change(error: impl std::fmt::Display) -> ChangeError {
 }
 
 fn member(at: MemberAddress) -> Member {
-    Member { region: at.region.0, name: at.name, raft: at.raft, api: at.api }
+    Member {
+        region: at.region.0,
+        name: at.name,
+        raft: at.raft,
+        api: at.api,
+        disk: at.disk.and_then(DiskId::new),
+    }
+}
+
+/// A member as this crate names it.
+pub fn address(member: &Member) -> MemberAddress {
+    MemberAddress {
+        region: member.region_name(),
+        name: member.name.clone(),
+        raft: member.raft.clone(),
+        api: member.api.clone(),
+        disk: member.disk.map(DiskId::number),
+    }
 }
 
 #[async_trait]
@@ -163,14 +180,42 @@ impl Log for RaftLog {
         let leads = figures.leader == Some(self.node.id());
         members
             .nodes
-            .keys()
-            .map(|id| MemberView {
+            .iter()
+            .map(|(id, member)| MemberView {
                 node: *id,
                 voter: members.voters.contains(id),
                 matched: figures.replicated.get(id).copied().flatten().filter(|_| leads),
                 answered: (leads && figures.voters_up.contains(id)).then_some(Millis::ZERO),
+                at: address(member),
             })
             .collect()
+    }
+
+    fn members_joint(&self) -> bool {
+        self.node.members().joint
+    }
+
+    fn disk(&self) -> Option<u64> {
+        Some(self.node.disk().number())
+    }
+
+    fn state_hash_at(&self, index: u64) -> Option<Hash> {
+        self.node.hash_at(index)
+    }
+
+    fn extent(&self) -> Extent {
+        let figures = self.node.metrics();
+        Extent {
+            term: figures.term,
+            applied: figures.applied.unwrap_or(0),
+            committed: figures.committed.unwrap_or(0),
+            last: self.node.last_entry().unwrap_or_default(),
+        }
+    }
+
+    async fn alone(&self) -> io::Result<Alone> {
+        let cryptorun_raft::Whole { machine, index, committed } = self.node.whole().await?;
+        Ok(Alone { machine, index, committed })
     }
 
     fn state_hash(&self) -> (u64, Hash) {
@@ -197,6 +242,22 @@ impl Log for RaftLog {
 
     async fn promote(&self, node: u64) -> Result<(), ChangeError> {
         self.node.promote(node).await.map_err(change)
+    }
+
+    async fn replace(&self, old: u64, new: u64) -> Result<(), ChangeError> {
+        self.node.replace(old, new).await.map_err(change)
+    }
+
+    async fn remove(&self, node: u64) -> Result<(), ChangeError> {
+        self.node.remove(node).await.map_err(change)
+    }
+
+    async fn settle_members(&self) -> Result<bool, ChangeError> {
+        self.node.settle_members().await.map_err(change)
+    }
+
+    async fn snapshot(&self) -> Result<(), ChangeError> {
+        self.node.snapshot().await.map_err(change)
     }
 
     async fn forward(&self, to: u64, body: Bytes, ttl: Duration) -> Result<Bytes, CallError> {

@@ -7,15 +7,17 @@ use crate::health::{self, Health};
 use crate::history::History;
 use crate::http::{self, Limiter};
 use crate::log::Log;
-use crate::raft_log::RaftLog;
+use crate::log::MemberAddress;
+use crate::neighbours::Book;
+use crate::raft_log::{RaftLog, address};
 use crate::settings::NodeSettings;
 use crate::watch::LeaseWatch;
-use crate::{controller, detector, figures, recorder};
+use crate::{controller, detector, figures, recorder, upkeep};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::time::Timing;
 use cryptorun_platform::Platform;
 use cryptorun_platform::disk::DiskLock;
-use cryptorun_platform::framed::{self, FramedPeers, Target, serve_framed};
+use cryptorun_platform::framed::{self, FramedPeers, serve_framed};
 use cryptorun_platform::identity::Class;
 use cryptorun_platform::listener::{Limits, ListenError, MtlsListener, PlainListener, serve_http};
 use cryptorun_platform::metrics::Metrics;
@@ -112,20 +114,19 @@ pub async fn run(settings: NodeSettings, shutdown: Shutdown) -> Result<(), Start
     let metrics = Metrics::new();
     tls.export(&metrics);
     let known = known(&settings, &id.id);
-    let targets = known
-        .iter()
-        .filter(|(node, _)| **node != settings.node)
-        .map(|(node, at)| (*node, Target::named(&at.raft, &at.region, &at.name)))
-        .collect();
+    let file: BTreeMap<u64, MemberAddress> =
+        known.iter().map(|(node, at)| (*node, address(at))).collect();
     let peers = FramedPeers::new(
         &tls,
         nodes,
-        targets,
+        BTreeMap::new(), // The book meets them.
         framed::Timing::default(),
         platform.spawn.clone(),
         platform.random.clone(),
     );
+    let book = Book::new(peers.clone(), settings.node, file);
     let node = open(&settings, &platform, &id.cluster, known, peers).await?;
+    platform.spawn.spawn("neighbours", Box::pin(book.clone().follow(node.clone())));
     let log = RaftLog::new(node.clone(), platform.clone());
     let history = History::open(platform.disk.clone(), settings.history_bytes_max)
         .map_err(|source| StartError::Data { path: settings.data.join("history"), source })?;
@@ -135,6 +136,8 @@ pub async fn run(settings: NodeSettings, shutdown: Shutdown) -> Result<(), Start
         region: settings.region.clone(),
         name: id.id.clone(),
         profile: settings.profile,
+        neighbours: book,
+        tls: Some(tls.clone()),
         peers: settings
             .peers
             .iter()
@@ -187,6 +190,7 @@ fn known(settings: &NodeSettings, own: &str) -> BTreeMap<u64, Member> {
                 name: format!("{prefix}{}", peer.node),
                 raft: peer.raft.clone(),
                 api: peer.api.clone(),
+                disk: None,
             };
             (peer.node, member)
         })
@@ -196,6 +200,7 @@ fn known(settings: &NodeSettings, own: &str) -> BTreeMap<u64, Member> {
         name: own.to_owned(),
         raft: settings.listen.raft.to_string(),
         api: settings.listen.api.to_string(),
+        disk: None,
     };
     known.insert(settings.node, me);
     known
@@ -258,6 +263,7 @@ impl Service {
             spawn.spawn("health", Box::pin(serve_http(health_port, plain, stop.clone()))),
             spawn.spawn("credentials", Box::pin(self.tls.clone().watch(stop.clone()))),
             spawn.spawn("detector", Box::pin(detector::detect(self.api.clone()))),
+            spawn.spawn("upkeep", Box::pin(upkeep::keep_up(self.api.clone()))),
             spawn.spawn(
                 "controller",
                 Box::pin(controller::control(self.log.clone(), self.platform.clone())),

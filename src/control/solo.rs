@@ -4,8 +4,8 @@
 //! test says they are. Two of them can be joined so that one forwards to the other.
 
 use crate::log::{
-    CallError, ChangeError, Committed, ForwardHandler, Leadership, Log, MemberAddress, MemberView,
-    Proposal, ProposeError, ReadError, ReadInfo, Voters,
+    Alone, CallError, ChangeError, Committed, Extent, ForwardHandler, Leadership, Log,
+    MemberAddress, MemberView, Proposal, ProposeError, ReadError, ReadInfo, Voters,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use cryptorun_core::audit::AuditEntry;
 use cryptorun_core::command::Entry;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
+use cryptorun_core::region::RegionName;
+use cryptorun_core::restore::Seat;
 use cryptorun_core::time::{LogTime, Millis, Stamp};
 use cryptorun_core::wire::Consistency;
 use cryptorun_platform::clock::Clock;
@@ -169,7 +171,36 @@ impl Log for SoloLog {
 
     fn members(&self) -> Vec<MemberView> {
         let index = self.state().index;
-        vec![MemberView { node: self.node, voter: true, matched: Some(index), answered: None }]
+        let here = Seat {
+            region: RegionName::from("nowhere"),
+            node: self.node,
+            raft: String::new(),
+            api: String::new(),
+        };
+        let at = MemberAddress::said(&here);
+        vec![MemberView { node: self.node, voter: true, matched: Some(index), answered: None, at }]
+    }
+
+    fn members_joint(&self) -> bool {
+        false
+    }
+
+    fn disk(&self) -> Option<u64> {
+        None
+    }
+
+    fn state_hash_at(&self, _: u64) -> Option<Hash> {
+        None
+    }
+
+    fn extent(&self) -> Extent {
+        let index = self.state().index;
+        Extent { term: 1, applied: index, committed: index, last: (1, index) }
+    }
+
+    async fn alone(&self) -> io::Result<Alone> {
+        let (machine, index) = self.machine();
+        Ok(Alone { machine, index, committed: index })
     }
 
     fn state_hash(&self) -> (u64, Hash) {
@@ -201,6 +232,22 @@ impl Log for SoloLog {
 
     async fn promote(&self, node: u64) -> Result<(), ChangeError> {
         Err(ChangeError(format!("node {node} is no member")))
+    }
+
+    async fn replace(&self, _: u64, new: u64) -> Result<(), ChangeError> {
+        self.promote(new).await
+    }
+
+    async fn remove(&self, node: u64) -> Result<(), ChangeError> {
+        Err(ChangeError(format!("node {node} is no member")))
+    }
+
+    async fn settle_members(&self) -> Result<bool, ChangeError> {
+        Ok(false)
+    }
+
+    async fn snapshot(&self) -> Result<(), ChangeError> {
+        Ok(())
     }
 
     async fn forward(&self, to: u64, body: Bytes, ttl: Duration) -> Result<Bytes, CallError> {

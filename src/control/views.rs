@@ -11,6 +11,7 @@ pub use scopes::{
     Decided, RegionSinks, holder_session, lease_left, live_holder, scope_status, sinks, sinks_of,
 };
 
+use crate::api::can_approve_rule;
 use crate::caller::Caller;
 use crate::log::{ReadInfo, Voters};
 use cryptorun_core::command::Extended;
@@ -106,6 +107,14 @@ pub fn diagnoses(machine: &Machine, quorum_lost: Option<Millis>) -> Vec<Diagnosi
 fn todo(machine: &Machine, open: &[&Promotion], caller: &Caller) -> Vec<String> {
     let mut mine = Vec::new();
     let mut others = Vec::new();
+    for rule in machine.rules().values().filter(|rule| rule.is_open()) {
+        let (id, missing) = (rule.id, rule.people_missing());
+        let line = format!("{id} waits for {missing} more people: {}", rule.change);
+        match can_approve_rule(machine, rule, caller) {
+            true => mine.push(line),
+            false => others.push(line),
+        }
+    }
     for promotion in open.iter().filter(|promotion| promotion.state == State::Waiting) {
         let line = format!("{} waits for {}", promotion.id, people_phrase(promotion));
         if can_approve(machine, promotion, caller) {

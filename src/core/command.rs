@@ -12,6 +12,8 @@ use crate::record::RequestKey;
 use crate::refusal::Refusal;
 use crate::region::{Link, RegionName};
 use crate::report::{RegionReport, WorkerReport};
+use crate::restore::{Restore, Seat};
+use crate::rules::{self, RuleId};
 use crate::scope::{ScopeId, Withheld};
 use crate::session::{SessionKey, WorkerAddresses};
 use crate::time::{LogTime, Millis, Stamp};
@@ -84,6 +86,32 @@ pub enum Command {
     SetClusterVersion(SetClusterVersion),
     /// Time passes.
     Tick,
+    /// Asks for a change of rules.
+    ProposeRules(ProposeRules),
+    /// Stands behind one.
+    ApproveRules(ApproveRules),
+    /// Says no to one.
+    DenyRules(DenyRules),
+    /// Withdraws one.
+    CancelRules(CancelRules),
+    /// Makes a cluster from a backup.
+    Restore(Restore),
+    /// A region's control node is another one, or stands elsewhere.
+    SetSeat(Seat),
+    /// Which regions' nodes shall lead.
+    PreferLeader(PreferLeader),
+    /// A control node was taken out of the membership.
+    LeaveSeat(LeaveSeat),
+}
+
+impl Command {
+    /// The cluster version that has it.
+    pub fn since(&self) -> u32 {
+        match self {
+            Self::PreferLeader(_) => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// See [`Command::Found`].
@@ -343,6 +371,58 @@ pub struct SetClusterVersion {
     pub version: u32,
 }
 
+/// See [`Command::ProposeRules`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposeRules {
+    /// What.
+    pub change: rules::Change,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// See [`Command::ApproveRules`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApproveRules {
+    /// Which.
+    pub rule: RuleId,
+    /// Why; needed where the requester gave none.
+    pub reason: Option<String>,
+    /// Serial of the certificate, for the audit.
+    pub certificate: Option<String>,
+}
+
+/// See [`Command::DenyRules`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenyRules {
+    /// Which.
+    pub rule: RuleId,
+    /// Why.
+    pub reason: String,
+}
+
+/// See [`Command::CancelRules`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRules {
+    /// Which.
+    pub rule: RuleId,
+}
+
+/// See [`Command::LeaveSeat`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveSeat {
+    /// Its region.
+    pub region: RegionName,
+    /// The node.
+    pub node: u64,
+}
+
+/// See [`Command::PreferLeader`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreferLeader {
+    /// The first whose node is well leads; none is no preference.
+    pub regions: Vec<RegionName>,
+}
+
 /// What a command's sender learns.
 pub type Answer = Result<Outcome, Refusal>;
 
@@ -378,6 +458,18 @@ pub enum Outcome {
     Review {
         /// Which.
         id: u64,
+    },
+    /// A rule change was opened, or joined.
+    Rule {
+        /// Which.
+        id: RuleId,
+        /// People still missing; with none it has been applied.
+        people_missing: u32,
+    },
+    /// A part of a restore was taken.
+    Restoring {
+        /// The part that comes next.
+        next: u32,
     },
 }
 

@@ -130,5 +130,9 @@ pub struct Cluster {
     pub config: ClusterConfig,
 }
 
-/// The `cluster_version` this code speaks.
-pub const CLUSTER_VERSION: u32 = 1;
+/// The highest `cluster_version` that this program speaks. A build with the feature `version-1` is
+/// the program before the last version: upgrades are tried with both.
+pub const CLUSTER_VERSION: u32 = if cfg!(feature = "version-1") { 1 } else { 2 };
+
+/// The lowest one it still takes part in.
+pub const CLUSTER_VERSION_MIN: u32 = 1;

@@ -76,6 +76,8 @@ pub enum PredicateName {
     Cooldown,
     /// Enough people.
     People,
+    /// A restored cluster that may grant.
+    Restore,
 }
 
 impl PredicateName {
@@ -98,6 +100,7 @@ impl PredicateName {
             Self::Mode => "mode",
             Self::Cooldown => "cooldown",
             Self::People => "people",
+            Self::Restore => "restore",
         }
     }
 }
@@ -294,7 +297,7 @@ pub fn decide(machine: &Machine, ask: &Ask) -> Result<Decision, Refusal> {
         Kind::Switchover => Loss::none(),
         Kind::Failover | Kind::Emergency => behind(machine, scope, &ask.to),
     };
-    let predicates = vec![
+    let mut predicates = vec![
         view.holder(),
         view.primary(),
         view.token(),
@@ -311,6 +314,7 @@ pub fn decide(machine: &Machine, ask: &Ask) -> Result<Decision, Refusal> {
         view.cooldown(),
         view.people(),
     ];
+    predicates.extend(view.restore());
     let version = machine.cluster().map_or(0, |cluster| cluster.config.version);
     let plan = Plan::new(&scope.id, ask.kind, (&scope.assigned, &ask.to), &scope.policy, version);
     let (needed, missing) = view.people_counts();
@@ -576,6 +580,28 @@ impl<'a> View<'a> {
             fix: self.target.is_none().then(|| format!("a worker up in {}", self.ask.to)),
             ..self.predicate(PredicateName::Candidate, self.target.is_some())
         }
+    }
+
+    /// Only for a cluster that came from a backup.
+    fn restore(&self) -> Option<Predicate> {
+        self.machine.restored()?;
+        let refused = self.machine.may_grant().err();
+        let fix = match &refused {
+            Some(Refusal::Restoring { rule, missing }) => Some(format!(
+                "{missing} more people agreeing: cryptorun replication approve {rule}"
+            )),
+            Some(Refusal::Quiet { until }) => {
+                Some(format!("{} more", until.since(self.machine.now().log)))
+            }
+            _ => None,
+        };
+        let value = refused.as_ref().map_or("agreed to".to_owned(), ToString::to_string);
+        Some(Predicate {
+            value,
+            threshold: "agreed to, and old leases over".to_owned(),
+            fix,
+            ..self.predicate(PredicateName::Restore, refused.is_none())
+        })
     }
 
     fn sinks(&self) -> Predicate {

@@ -5,7 +5,7 @@
 //! records leave as values. The same entries give the same machine on every node.
 //!
 //! Reading order: [`time`], [`token`], [`scope`], [`session`], [`lease`], [`keeper`] (the holder's
-//! side), [`promotion`], [`steps`], [`report`], [`diagnose`], [`decide`], [`machine`].
+//! side), [`promotion`], [`rules`], [`steps`], [`report`], [`diagnose`], [`decide`], [`machine`].
 
 #![warn(missing_docs)]
 
@@ -23,11 +23,14 @@ pub mod machine;
 pub mod people;
 pub mod plan;
 pub mod position;
+pub mod preference;
 pub mod promotion;
 pub mod record;
 pub mod refusal;
 pub mod region;
 pub mod report;
+pub mod restore;
+pub mod rules;
 pub mod scope;
 pub mod seeded_bug;
 pub mod session;

@@ -10,16 +10,22 @@
 //!  3. `changed` names exactly the records that differ.
 //!
 //! Deliberately absent: clocks, randomness, I/O, Raft's terms.
-//! Next: `machine/sessions.rs`, `machine/authority.rs`, `machine/promotions.rs`, `machine/upkeep.rs`.
+//! Next: `machine/sessions.rs`, `machine/authority.rs`, `machine/promotions.rs`, `machine/rules.rs`,
+//! `machine/restore.rs`, `machine/upkeep.rs`.
 
 mod authority;
+#[cfg(test)]
+mod day_two;
 #[cfg(test)]
 mod found_by_simulation;
 mod promotions;
 #[cfg(test)]
 mod properties;
+mod restore;
+mod rules;
 #[cfg(test)]
 mod scripts;
+mod seats;
 mod sessions;
 mod upkeep;
 #[cfg(test)]
@@ -27,7 +33,7 @@ mod world;
 
 use crate::audit::{AuditEntry, AuditHead};
 use crate::command::{Answer, Command, Entry, Outcome};
-use crate::config::{CLUSTER_VERSION, Cluster};
+use crate::config::{CLUSTER_VERSION_MIN, Cluster};
 use crate::people::{Actor, OperatorId, Role};
 use crate::position::Hash;
 use crate::promotion::{Promotion, PromotionId};
@@ -35,6 +41,8 @@ use crate::record::{Clock, Record, RecordKey, Request, RequestKey, Review};
 use crate::refusal::Refusal;
 use crate::region::RegionName;
 use crate::report::RegionRecord;
+use crate::restore::Restored;
+use crate::rules::{RuleChange, RuleId};
 use crate::scope::{Scope, ScopeId};
 use crate::session::{Session, SessionKey};
 use crate::time::{LogTime, Millis, Stamp};
@@ -53,6 +61,9 @@ pub struct Machine {
     pub(crate) reviews: BTreeMap<u64, Review>,
     pub(crate) audit_head: AuditHead,
     pub(crate) audit: BTreeMap<u64, AuditEntry>,
+    pub(crate) rules: BTreeMap<RuleId, RuleChange>,
+    pub(crate) restored: Option<Restored>,
+    pub(crate) preference: Vec<RegionName>,
 }
 
 /// What one entry did: an answer for the proposer, work for the leader, records for the store.
@@ -215,14 +226,18 @@ impl Machine {
     }
 
     fn dispatch(&mut self, turn: &mut Turn, command: &Command) -> Answer {
-        if let Command::Found(found) = command {
-            return self.found(turn, found);
+        match command {
+            Command::Found(found) => return self.found(turn, found),
+            Command::Restore(restore) => return self.restore(turn, restore),
+            _ => {}
         }
-        if self.cluster.is_none() {
-            return Err(Refusal::NotFounded);
+        let Some(cluster) = &self.cluster else { return Err(Refusal::NotFounded) };
+        if command.since() > cluster.version {
+            return Err(Refusal::Version { needs: command.since(), has: cluster.version });
         }
         match command {
             Command::Found(found) => self.found(turn, found),
+            Command::Restore(restore) => self.restore(turn, restore),
             Command::OpenSession(open) => self.open_session(turn, open),
             Command::Renew(renew) => self.renew(turn, renew),
             Command::EndSession(end) => self.end_session(turn, end),
@@ -249,6 +264,13 @@ impl Machine {
                 self.tick(turn);
                 Ok(Outcome::Done)
             }
+            Command::ProposeRules(ask) => self.propose_rules(turn, ask),
+            Command::ApproveRules(approve) => self.approve_rules(turn, approve),
+            Command::DenyRules(deny) => self.deny_rules(turn, deny),
+            Command::CancelRules(cancel) => self.cancel_rules(turn, cancel),
+            Command::SetSeat(seat) => self.set_seat(turn, seat),
+            Command::PreferLeader(prefer) => self.prefer_leader(turn, prefer),
+            Command::LeaveSeat(leave) => self.leave_seat(turn, leave),
         }
     }
 
@@ -273,8 +295,9 @@ impl Machine {
             self.regions.insert(name.clone(), record);
         }
         let detail = format!("{} with {} regions", config.name, config.regions.len());
-        self.cluster =
-            Some(Cluster { id: found.id, version: CLUSTER_VERSION, incarnation: 0, config });
+        // Every program that takes part knows this version; who founds may raise it at once.
+        let version = CLUSTER_VERSION_MIN;
+        self.cluster = Some(Cluster { id: found.id, version, incarnation: 0, config });
         self.clock.next_promotion = 1;
         self.clock.next_review = 1;
         turn.touch(RecordKey::Cluster);
@@ -319,6 +342,11 @@ impl Machine {
             entry.detail.push('.');
         }
         turn.touch(RecordKey::AuditHead);
+        self.keep_audit(turn, entry);
+    }
+
+    /// Keeps an entry of the chain, and lets the oldest go.
+    fn keep_audit(&mut self, turn: &mut Turn, entry: AuditEntry) {
         turn.touch(RecordKey::Audit(entry.seq));
         let oldest_kept = entry.seq.saturating_sub(crate::audit::KEPT) + 1;
         self.audit.insert(entry.seq, entry);
@@ -342,6 +370,13 @@ impl Machine {
             Command::Unpause(unpause) => unpause.scope.to_string(),
             Command::Handover(handover) => handover.promotion.to_string(),
             Command::Release(release) => release.scope.to_string(),
+            Command::ApproveRules(approve) => approve.rule.to_string(),
+            Command::DenyRules(deny) => deny.rule.to_string(),
+            Command::CancelRules(cancel) => cancel.rule.to_string(),
+            Command::ProposeRules(_)
+            | Command::SetSeat(_)
+            | Command::LeaveSeat(_)
+            | Command::PreferLeader(_) => "cluster".to_owned(),
             _ => return,
         };
         let detail = format!("{}: {refusal}", refusal.kind());
@@ -438,6 +473,11 @@ impl Machine {
             RecordKey::Review(id) => self.reviews.get(id).cloned().map(Record::Review),
             RecordKey::AuditHead => Some(Record::AuditHead(self.audit_head)),
             RecordKey::Audit(seq) => self.audit.get(seq).cloned().map(Record::Audit),
+            RecordKey::Rule(id) => self.rules.get(id).cloned().map(Record::Rule),
+            RecordKey::Restored => self.restored.clone().map(Record::Restored),
+            RecordKey::Preference => {
+                Some(&self.preference).filter(|p| !p.is_empty()).cloned().map(Record::Preference)
+            }
         }
     }
 
@@ -453,6 +493,11 @@ impl Machine {
         keys.extend(self.reviews.keys().copied().map(RecordKey::Review));
         keys.push(RecordKey::AuditHead);
         keys.extend(self.audit.keys().copied().map(RecordKey::Audit));
+        keys.extend(self.rules.keys().copied().map(RecordKey::Rule));
+        keys.extend(self.restored.iter().map(|_| RecordKey::Restored));
+        if !self.preference.is_empty() {
+            keys.push(RecordKey::Preference);
+        }
         keys
     }
 
@@ -469,6 +514,9 @@ impl Machine {
             Record::Review(review) => drop(self.reviews.insert(review.id, review)),
             Record::AuditHead(head) => self.audit_head = head,
             Record::Audit(entry) => drop(self.audit.insert(entry.seq, entry)),
+            Record::Rule(rule) => drop(self.rules.insert(rule.id, rule)),
+            Record::Restored(restored) => self.restored = Some(restored),
+            Record::Preference(regions) => self.preference = regions,
         }
     }
 }

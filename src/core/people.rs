@@ -78,6 +78,13 @@ impl Person {
                 && grant.region.as_ref().is_none_or(|only| region.is_none_or(|r| r == only))
         })
     }
+
+    /// Whether this person has at least `role` whatever it is about.
+    pub fn has_everywhere(&self, role: Role) -> bool {
+        self.grants
+            .iter()
+            .any(|grant| grant.role >= role && grant.tier.is_none() && grant.region.is_none())
+    }
 }
 
 /// Who stands behind a command, as the node that took it verified by certificate.

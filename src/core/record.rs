@@ -5,6 +5,8 @@ use crate::config::Cluster;
 use crate::promotion::{Promotion, PromotionId};
 use crate::region::RegionName;
 use crate::report::RegionRecord;
+use crate::restore::Restored;
+use crate::rules::{RuleChange, RuleId};
 use crate::scope::{Scope, ScopeId};
 use crate::session::{Session, SessionKey};
 use crate::time::Stamp;
@@ -60,6 +62,12 @@ pub enum RecordKey {
     AuditHead,
     /// One of the last audit entries.
     Audit(u64),
+    /// A rule change.
+    Rule(RuleId),
+    /// How far a restore has come.
+    Restored,
+    /// Which regions' nodes shall lead.
+    Preference,
 }
 
 /// One record's content. Short-lived on its way to or from a store, so its size matters little.
@@ -86,6 +94,12 @@ pub enum Record {
     AuditHead(AuditHead),
     /// See [`RecordKey::Audit`].
     Audit(AuditEntry),
+    /// See [`RecordKey::Rule`].
+    Rule(RuleChange),
+    /// See [`RecordKey::Restored`].
+    Restored(Restored),
+    /// See [`RecordKey::Preference`].
+    Preference(Vec<RegionName>),
 }
 
 /// The machine's time and counters.

@@ -4,6 +4,7 @@ use crate::decide::Predicate;
 use crate::people::{OperatorId, Role};
 use crate::promotion::{Difference, Kind, PromotionId};
 use crate::region::RegionName;
+use crate::rules::RuleId;
 use crate::scope::ScopeId;
 use crate::time::{LogTime, WallTime};
 use crate::token::Token;
@@ -293,6 +294,64 @@ pub enum Refusal {
         /// Now.
         has: u32,
     },
+    /// No such rule change.
+    #[error("no rule change {rule}")]
+    NoRule {
+        /// As asked.
+        rule: RuleId,
+    },
+    /// It is over.
+    #[error("{rule} is over: {outcome}")]
+    RuleEnded {
+        /// Which.
+        rule: RuleId,
+        /// How it ended.
+        outcome: String,
+    },
+    /// The same person twice.
+    #[error("{operator} stands behind {rule} already; it needs another person")]
+    SamePersonRule {
+        /// Who.
+        operator: OperatorId,
+        /// Which.
+        rule: RuleId,
+    },
+    /// Another change of the same kind waits.
+    #[error("{rule} asks for a change of that kind already")]
+    RuleWaits {
+        /// Which.
+        rule: RuleId,
+    },
+    /// This cluster was restored, and people have not agreed to it.
+    #[error(
+        "this cluster was restored and grants nothing before {missing} more people agree: cryptorun replication approve {rule}"
+    )]
+    Restoring {
+        /// What waits for them.
+        rule: RuleId,
+        /// How many are missing.
+        missing: u32,
+    },
+    /// This cluster was restored; leases of the one before it may not have run out.
+    #[error("leases of the cluster that this one was restored from may live until {until}")]
+    Quiet {
+        /// The LogTime when they have run out.
+        until: LogTime,
+    },
+    /// After a restore another region has more than the one that is assigned.
+    #[error(
+        "{scope}: {region} has {records} records that {candidate} lacks; ask for a failover to {region}"
+    )]
+    NotFurthest {
+        /// The scope.
+        scope: ScopeId,
+        /// Who would be granted.
+        candidate: RegionName,
+        /// Who has more.
+        region: RegionName,
+        /// How much more.
+        records: u64,
+    },
     /// A value out of its bounds.
     #[error("{what}: {why}")]
     Invalid {
@@ -354,6 +413,13 @@ impl Refusal {
             Self::NotAtStep { .. } => "not_at_step",
             Self::KeyReused { .. } => "key_reused",
             Self::Version { .. } => "version",
+            Self::NoRule { .. } => "no_rule",
+            Self::RuleEnded { .. } => "rule_ended",
+            Self::SamePersonRule { .. } => "same_person",
+            Self::RuleWaits { .. } => "rule_waits",
+            Self::Restoring { .. } => "restoring",
+            Self::Quiet { .. } => "quiet",
+            Self::NotFurthest { .. } => "not_furthest",
             Self::Invalid { .. } => "invalid",
         }
     }

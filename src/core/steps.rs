@@ -56,6 +56,8 @@ fn regrant(machine: &Machine, scope: &Scope) -> Option<Command> {
         return None;
     }
     let (session, report) = machine.sink_of(&scope.assigned, &scope.id)?;
+    machine.may_grant().ok()?;
+    machine.furthest_after_restore(scope, session).ok()?;
     let known = scope.last_known.as_ref().filter(|known| known.region == scope.assigned);
     if report.highest > scope.highest || known.is_some_and(|known| report.end.seq < known.end.seq) {
         return None; // Its sink is not what it was: this takes people.

@@ -5,7 +5,7 @@
 
 use crate::audit::AuditEntry;
 use crate::command::{Extended, Outcome, Renewed};
-use crate::config::{ClusterConfig, ClusterId, Limits};
+use crate::config::{CLUSTER_VERSION, CLUSTER_VERSION_MIN, ClusterConfig, ClusterId, Limits};
 use crate::decide::{Decision, Loss, Predicate};
 use crate::diagnose::Diagnosis;
 use crate::directive::Directive;
@@ -15,9 +15,11 @@ use crate::position::{Hash, Position};
 use crate::promotion::{Difference, Kind, Promotion, PromotionId};
 use crate::region::{Link, RegionName};
 use crate::report::{Fork, RegionReport, WorkerReport};
+use crate::restore::Seat;
+use crate::rules::{RuleChange, RuleId};
 use crate::scope::{Mode, Pause, Phase, Role, ScopeId, Tier};
 use crate::session::{SessionKey, WorkerAddresses};
-use crate::time::{LogTime, Millis, Timing, WallTime};
+use crate::time::{LogTime, Millis, Stamp, Timing, WallTime};
 use crate::token::Token;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -605,6 +607,293 @@ pub struct AddMemberRequest {
     pub raft: String,
     /// Its admin API.
     pub api: String,
+    /// The member whose place it takes, in one change.
+    #[serde(default)]
+    pub replaces: Option<u64>,
+}
+
+/// `POST /v1/cluster/preference`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PreferenceRequest {
+    /// The first whose node is well leads, by name or alias; none is no preference.
+    pub regions: Vec<String>,
+}
+
+/// Which cluster versions a program takes part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Versions {
+    /// The lowest.
+    pub min: u32,
+    /// The highest.
+    pub max: u32,
+}
+
+impl Versions {
+    /// This program's.
+    pub const OWN: Self = Self { min: CLUSTER_VERSION_MIN, max: CLUSTER_VERSION };
+}
+
+impl Default for Versions {
+    /// Of a program that does not say.
+    fn default() -> Self {
+        Self { min: 1, max: 1 }
+    }
+}
+
+/// `GET /v1/cluster/node`: what one node says of itself, with or without a quorum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeStanding {
+    /// Its number.
+    pub node: u64,
+    /// Its region.
+    pub region: RegionName,
+    /// The version of its program.
+    pub program: String,
+    /// Cluster versions it takes part in.
+    pub versions: Versions,
+    /// The id of its disk, in hex.
+    pub disk: Option<String>,
+    /// The cluster it belongs to, once founded.
+    pub cluster: Option<ClusterId>,
+    /// Whether its disk holds no log.
+    pub empty: bool,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Raft term it knows.
+    pub term: u64,
+    /// Last entry it applied.
+    pub applied: u64,
+    /// Last entry it knows to be committed.
+    pub committed: u64,
+    /// Index of the last entry in its log, committed or not.
+    pub last: u64,
+    /// The term of that entry.
+    pub last_term: u64,
+    /// For how long it has been without a quorum.
+    pub quorum_lost: Option<Millis>,
+    /// Its wall clock.
+    pub wall: WallTime,
+}
+
+/// One line of `GET /v1/cluster/nodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeSeen {
+    /// Its number.
+    pub node: u64,
+    /// Its region.
+    pub region: RegionName,
+    /// What it says of itself; none where it did not answer.
+    pub standing: Option<NodeStanding>,
+    /// Why it did not.
+    pub cause: Option<String>,
+    /// Whether its state at `compared` is that of the node asked; none where it cannot be told.
+    pub agrees: Option<bool>,
+    /// The index at which states were compared.
+    pub compared: Option<u64>,
+}
+
+/// `GET /v1/certs`: what one process presents and trusts, and who came to it with what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Credentials {
+    /// Its SPIFFE id.
+    pub process: String,
+    /// Its wall clock, by which it judges dates.
+    pub wall: WallTime,
+    /// Its own certificate.
+    pub presents: CertificateSeen,
+    /// Whose signatures it believes.
+    pub trusts: Vec<TrustedAuthority>,
+    /// Certificates that it no longer believes, by authority.
+    pub revocations: Vec<RevocationList>,
+    /// Why what its files hold now is not in use.
+    pub not_taken: Option<String>,
+    /// Peers it met since it started, with the certificate that each came with last.
+    pub peers: Vec<Presented>,
+}
+
+/// A certificate, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CertificateSeen {
+    /// Its serial number in hex.
+    pub serial: String,
+    /// The key that signed it: the first digits of that key's identifier.
+    pub authority: String,
+    /// When it ends.
+    pub until: WallTime,
+}
+
+/// An authority whose signatures are believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrustedAuthority {
+    /// The first digits of its key's identifier.
+    pub authority: String,
+    /// Its common name.
+    pub name: String,
+    /// When its certificate ends.
+    pub until: WallTime,
+}
+
+/// A list of certificates that an authority took back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RevocationList {
+    /// Whose.
+    pub authority: String,
+    /// When it was made.
+    pub issued: WallTime,
+    /// When the next is due.
+    pub next: Option<WallTime>,
+    /// Certificates on it.
+    pub revoked: u64,
+}
+
+/// What a peer came with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Presented {
+    /// Its SPIFFE id.
+    pub id: String,
+    /// Its certificate.
+    pub certificate: CertificateSeen,
+    /// When it last connected, by the wall clock of whom it came to.
+    pub at: WallTime,
+}
+
+/// One line of `GET /v1/cluster/certs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NodeCredentials {
+    /// Its number.
+    pub node: u64,
+    /// Its region.
+    pub region: RegionName,
+    /// What it says; none where it did not answer.
+    pub credentials: Option<Credentials>,
+    /// Why it did not.
+    pub cause: Option<String>,
+}
+
+/// `GET /v1/cluster/backup`: one moment of the cluster. The audit before `audit` stands under
+/// `/v1/audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Backup {
+    /// The shape of what follows.
+    pub format: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its id.
+    pub id: ClusterId,
+    /// `cluster_version`.
+    pub version: u32,
+    /// First half of its tokens.
+    pub incarnation: u32,
+    /// Last log entry in it.
+    pub index: u64,
+    /// Last entry known to be committed: less than `index` only where one node was asked alone.
+    pub committed: u64,
+    /// When it was taken, by the log.
+    pub taken: Stamp,
+    /// What it begins with: cluster, clock and head of the audit, as stored and in base64.
+    pub begin: Vec<String>,
+    /// Its records, likewise.
+    pub records: Vec<String>,
+    /// The newest audit entries, oldest first.
+    pub audit: Vec<AuditEntry>,
+}
+
+/// `POST /v1/cluster/restore`: to a node with an empty disk, as are the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RestoreRequest {
+    /// Hash of the backup.
+    pub backup: Hash,
+    /// How many nodes must answer with empty disks.
+    pub expect: u32,
+    /// What the backup begins with.
+    pub begin: Vec<String>,
+    /// Nodes that stand elsewhere than the backup has them.
+    #[serde(default)]
+    pub seats: Vec<Seat>,
+}
+
+/// `POST /v1/cluster/restore/parts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RestorePartRequest {
+    /// Hash of the backup.
+    pub backup: Hash,
+    /// Counted from zero.
+    pub part: u32,
+    /// Audit entries, in order.
+    #[serde(default)]
+    pub audit: Vec<AuditEntry>,
+    /// Records in base64.
+    #[serde(default)]
+    pub records: Vec<String>,
+}
+
+/// `POST /v1/cluster/restore/finish`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RestoreFinishRequest {
+    /// Hash of the backup.
+    pub backup: Hash,
+    /// Parts that were sent.
+    pub parts: u32,
+    /// Nodes that stand elsewhere than the backup has them.
+    #[serde(default)]
+    pub seats: Vec<Seat>,
+}
+
+/// `POST /v1/rules`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RuleRequest {
+    /// What shall change.
+    pub change: RuleAsked,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// See [`RuleRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RuleAsked {
+    /// Finish an upgrade to the version that follows.
+    ClusterVersion {
+        /// As it shall be.
+        to: u32,
+    },
+    /// Ask again for a restored cluster to grant: an earlier request was denied or withdrawn.
+    Restore,
+}
+
+/// A rule change as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RuleStatus {
+    /// The change.
+    pub rule: RuleChange,
+    /// In a sentence.
+    pub what: String,
+    /// People still missing.
+    pub people_missing: u32,
+    /// Whether the caller's word would count.
+    pub can_approve: bool,
 }
 
 /// `GET /v1/whoami`.
@@ -617,6 +906,9 @@ pub struct WhoAmI {
     pub grants: Vec<Grant>,
     /// Promotions that wait for this person.
     pub waiting: Vec<PromotionId>,
+    /// Rule changes that do.
+    #[serde(default)]
+    pub rules: Vec<RuleId>,
 }
 
 /// `GET /v1/journal`: what a sink accepted and turned away.

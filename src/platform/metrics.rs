@@ -93,6 +93,8 @@ families! {
     Counter forwards_refused_total = "cryptorun_forwards_refused_total" ["reason"];
     /// Answers of the admin API, by status class.
     Counter api_answers_total = "cryptorun_api_answers_total" ["class"];
+    /// Times that a node's state differed from the leader's.
+    Counter state_divergence_total = "cryptorun_state_divergence_total" [];
     /// Samples dropped because a family already held its limit of series.
     Counter metric_series_dropped_total = "cryptorun_metric_series_dropped_total" [];
 }

@@ -1,9 +1,11 @@
 //! A small certificate authority for trials, demos and tests.
 //!
-//! It signs identities, also on request, and revokes them; real deployments bring certificates of their own, which
-//! need only carry the same URI name. Files that hold keys are made readable by their owner alone.
+//! It signs identities, also on request, and takes them back; real deployments bring certificates of
+//! their own, which need only carry the same URI name. Files that hold keys are made readable by
+//! their owner alone.
 //!
-//! Deliberately absent: a server, renewal, intermediates. An authority is two files.
+//! Deliberately absent: a server, renewal, intermediates. An authority is three files: certificate,
+//! key, and the list of what it took back.
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -17,9 +19,9 @@ use rcgen::{
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
     SerialNumber, date_time_ymd,
 };
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::identity::{IdentityError, SpiffeId};
 
@@ -27,6 +29,8 @@ use crate::identity::{IdentityError, SpiffeId};
 const BACKDATED: Duration = Duration::from_secs(300);
 /// Long enough to forget about a trial, short enough not to be taken for a real authority.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// When a list names its successor: readers here go on with an old one, others may not.
+const LIST_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// RFC 5280 allows 20 octets; 16 random ones never meet twice.
 const SERIAL_BYTES: usize = 16;
 
@@ -42,6 +46,10 @@ pub enum PkiError {
     Random(getrandom::Error),
     #[error("{path} is not an authority made by cryptorun: {reason}")]
     NotAuthority { path: PathBuf, reason: &'static str },
+    #[error("{path} is not a {what}")]
+    NotOne { path: PathBuf, what: &'static str },
+    #[error("certificate {path} is not this authority's")]
+    NotOurs { path: PathBuf },
     #[error("cannot use {path}")]
     File { path: PathBuf, source: io::Error },
 }
@@ -86,7 +94,8 @@ pub struct Leaf {
 
 impl Leaf {
     /// Writes `cert.pem`, `key.pem` and the authority's `ca.pem` into `folder`, made if missing:
-    /// what `TlsFiles::in_folder` reads.
+    /// what `TlsFiles::in_folder` reads. The authority's list of what it took back is the caller's to
+    /// bring: it changes when this certificate does not.
     pub fn write(&self, authority: &Authority, folder: &Path) -> Result<(), PkiError> {
         make_folder(folder)?;
         // The key first: a reader that sees the new certificate finds its key.
@@ -165,11 +174,42 @@ impl Authority {
         &self.cert_pem
     }
 
-    /// Writes `ca.pem` and `ca.key` into `folder`, made if missing.
+    /// Writes `ca.pem`, `ca.key` and a list `crl.pem` that takes back nothing into `folder`, made if
+    /// missing.
     pub fn write(&self, folder: &Path) -> Result<(), PkiError> {
         make_folder(folder)?;
         write_private(&folder.join("ca.key"), &self.key_pem)?;
-        write_whole(&folder.join("ca.pem"), &self.cert_pem, 0o644)
+        write_whole(&folder.join("ca.pem"), &self.cert_pem, 0o644)?;
+        let nothing = self.revoke(&[], Validity::lasting(LIST_LIFE))?;
+        write_whole(&folder.join("crl.pem"), &nothing, 0o644)
+    }
+
+    /// Adds a certificate to the list `crl.pem` in the authority's folder; how many are on it then.
+    /// One that stands there already is no mistake.
+    pub fn take_back(&self, folder: &Path, cert: &Path) -> Result<usize, PkiError> {
+        let serial = self.serial_in(cert)?;
+        let path = folder.join("crl.pem");
+        let mut serials = listed(&path)?;
+        if !serials.contains(&serial) {
+            serials.push(serial);
+        }
+        let list = self.revoke(&serials, Validity::lasting(LIST_LIFE))?;
+        write_whole(&path, &list, 0o644)?;
+        Ok(serials.len())
+    }
+
+    /// The serial number of a certificate that this authority signed.
+    fn serial_in(&self, path: &Path) -> Result<Vec<u8>, PkiError> {
+        let damaged =
+            || PkiError::NotOne { path: path.to_owned(), what: "certificate in PEM form" };
+        let own =
+            CertificateDer::from_pem_slice(self.cert_pem.as_bytes()).map_err(|_| damaged())?;
+        let (_, own) = X509Certificate::from_der(&own).map_err(|_| damaged())?;
+        let der = CertificateDer::from_pem_slice(read(path)?.as_bytes()).map_err(|_| damaged())?;
+        let (_, cert) = X509Certificate::from_der(&der).map_err(|_| damaged())?;
+        cert.verify_signature(Some(own.public_key()))
+            .map_err(|_| PkiError::NotOurs { path: path.to_owned() })?;
+        Ok(cert.raw_serial().to_vec())
     }
 
     pub fn issue(&self, id: &SpiffeId, validity: Validity) -> Result<Leaf, PkiError> {
@@ -323,6 +363,22 @@ fn serial() -> Result<(Vec<u8>, SerialNumber), PkiError> {
     // Positive, and without a leading zero that DER would drop.
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
     Ok((bytes.to_vec(), SerialNumber::from_slice(&bytes)))
+}
+
+/// The serial numbers on a list; none where there is no list yet.
+fn listed(path: &Path) -> Result<Vec<Vec<u8>>, PkiError> {
+    let damaged =
+        || PkiError::NotOne { path: path.to_owned(), what: "revocation list in PEM form" };
+    let pem = match read(path) {
+        Err(PkiError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(Vec::new());
+        }
+        read => read?,
+    };
+    let der =
+        CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).map_err(|_| damaged())?;
+    let (_, list) = CertificateRevocationList::from_der(der.as_ref()).map_err(|_| damaged())?;
+    Ok(list.iter_revoked_certificates().map(|one| one.raw_serial().to_vec()).collect())
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {

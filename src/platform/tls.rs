@@ -43,6 +43,7 @@ mod dial;
 mod expect;
 mod material;
 mod refusals;
+mod standing;
 mod verify;
 
 /// How often the files are looked at. A new certificate is issued hours before the old one ends.
@@ -97,6 +98,7 @@ pub struct TlsStore {
     generation: watch::Sender<u64>,
     attempt: Mutex<Attempt>,
     refusals: Arc<Refusals>,
+    peers: standing::Peers,
 }
 
 /// The last time the files were read.
@@ -116,6 +118,7 @@ impl TlsStore {
             generation: watch::Sender::new(0),
             attempt: Mutex::new(Attempt { seen, failed: None }),
             refusals: Arc::default(),
+            peers: standing::Peers::default(),
         }))
     }
 

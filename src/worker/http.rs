@@ -19,10 +19,13 @@ use axum::{Json, Router};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::{Role, ScopeId, Tier};
 use cryptorun_core::time::{Millis, WallTime};
-use cryptorun_core::wire::{CandleRow, Candles, ForkStatus, Journal, PartitionState, Problem};
+use cryptorun_core::wire::{
+    CandleRow, Candles, Credentials, ForkStatus, Journal, PartitionState, Problem,
+};
 use cryptorun_platform::clock::Clock;
 use cryptorun_platform::metrics::{CONTENT_TYPE, Metrics};
 use cryptorun_platform::net::Peer;
+use cryptorun_platform::tls::TlsStore;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +55,7 @@ pub struct Api {
     pub regions: Arc<Regions>,
     pub shelves: Arc<BTreeMap<ScopeId, Shelf>>,
     pub metrics: Metrics,
+    pub tls: Arc<TlsStore>,
 }
 
 /// Routes under mutual TLS.
@@ -61,6 +65,7 @@ pub fn api(api: Api) -> Router {
         .route("/v1/warm/forks", get(forks))
         .route("/v1/warm/digest", get(digest))
         .route("/v1/journal", get(journal))
+        .route("/v1/certs", get(certs))
         .merge(health_routes())
         .fallback(|| async { problem(404, "no_such_route", "no such route") })
         .with_state(api)
@@ -218,6 +223,10 @@ struct Digest {
     position: cryptorun_core::position::Position,
     digest: cryptorun_core::position::Hash,
     rows: u64,
+}
+
+async fn certs(State(api): State<Api>) -> Json<Credentials> {
+    Json(api.tls.credentials())
 }
 
 async fn digest(State(api): State<Api>, Query(q): Query<ScopeQuery>) -> Response {

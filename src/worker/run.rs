@@ -281,6 +281,7 @@ impl Worker {
             regions: Arc::clone(&regions),
             shelves: Arc::new(shelves),
             metrics,
+            tls: Arc::clone(tls),
         };
         http::export(&api);
         Ok(Self {

@@ -10,7 +10,7 @@ use cryptorun_core::wire::AddMemberRequest;
 use std::time::Duration;
 
 /// It learns the whole state within one request.
-const ATTEMPT: Duration = Duration::from_secs(60);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(110);
 
 #[derive(Clone, Debug, Args)]
 pub struct Add {
@@ -30,8 +30,13 @@ pub struct Add {
 
 pub async fn run(args: Add, context: &mut Context) -> Ended {
     let node = args.node;
-    let body =
-        AddMemberRequest { node, region: args.region.to_string(), raft: args.raft, api: args.api };
+    let body = AddMemberRequest {
+        node,
+        region: args.region.to_string(),
+        raft: args.raft,
+        api: args.api,
+        replaces: None,
+    };
     let client = context.client.clone().with_attempt(ATTEMPT);
     let accepted = client.change(Method::Post, "/v1/cluster/members", &body).await?;
     context.show(&accepted, |_, _| {

@@ -1,8 +1,8 @@
 //! `approve`: what waits for me, or my name under one of them.
 
-use super::follow;
+use super::{follow, rules};
 use crate::Ended;
-use crate::args::WaitArgs;
+use crate::args::{Proposal, WaitArgs};
 use crate::client::transport::Method;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -10,14 +10,15 @@ use crate::failure::Failure;
 use crate::render::promotion as render;
 use clap::Args;
 use cryptorun_core::promotion::{PromotionId, State};
-use cryptorun_core::wire::{WhoAmI, WordRequest};
+use cryptorun_core::wire::{PromotionStatus, RuleStatus, WhoAmI, WordRequest};
+use serde::Serialize;
 use std::str::FromStr;
 
 #[derive(Clone, Debug, Args)]
 pub struct Approve {
-    /// Which, as P-7; without it, what waits for me is listed
-    #[arg(value_parser = PromotionId::from_str)]
-    id: Option<PromotionId>,
+    /// Which, as P-7 or R-7; without it, what waits for me is listed
+    #[arg(value_parser = Proposal::from_str)]
+    id: Option<Proposal>,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -28,22 +29,48 @@ pub struct Approve {
     wait: WaitArgs,
 }
 
+/// One of the things that wait, as a program reads it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Waiting<'a> {
+    Promotion(&'a PromotionStatus),
+    Rule(&'a RuleStatus),
+}
+
 pub async fn run(args: Approve, context: &mut Context) -> Ended {
     match args.id {
         None => waiting(context).await,
-        Some(id) => approve(id, args, context).await,
+        Some(Proposal::Promotion(id)) => approve(id, args, context).await,
+        Some(Proposal::Rule(id)) => rules::approve(id, args.yes, args.reason, context).await,
     }
 }
 
 async fn waiting(context: &mut Context) -> Ended {
     let me: WhoAmI = context.client.get("/v1/whoami").await?;
-    let mut promotions = Vec::new();
+    let (mut promotions, mut changes) = (Vec::new(), Vec::new());
     for id in me.waiting {
         promotions.push(follow::fetch(id, None, context).await?);
     }
-    context.show(&promotions, |promotions, screen| match promotions.is_empty() {
-        true => "nothing waits for you\n".to_owned(),
-        false => render::waiting(promotions, &screen.facts),
+    for id in me.rules {
+        changes.push(rules::fetch(id, None, context).await?);
+    }
+    let all: Vec<Waiting<'_>> = promotions
+        .iter()
+        .map(Waiting::Promotion)
+        .chain(changes.iter().map(Waiting::Rule))
+        .collect();
+    context.show(&all, |all, screen| {
+        let mut parts = Vec::new();
+        if !promotions.is_empty() {
+            parts.push(render::waiting(&promotions, &screen.facts));
+        }
+        if !changes.is_empty() {
+            parts.push(rules::waiting(&changes, &screen.facts));
+        }
+        match all.is_empty() {
+            true => "nothing waits for you\n".to_owned(),
+            false => parts.join("\n"),
+        }
     })?;
     Ok(Exit::Done)
 }

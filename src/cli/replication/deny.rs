@@ -1,7 +1,8 @@
 //! `deny`: no, and why.
 
-use super::follow;
+use super::{follow, rules};
 use crate::Ended;
+use crate::args::Proposal;
 use crate::client::transport::Method;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -13,17 +14,23 @@ use std::str::FromStr;
 
 #[derive(Clone, Debug, Args)]
 pub struct Deny {
-    /// Which, as P-7
-    #[arg(value_parser = PromotionId::from_str)]
-    id: PromotionId,
+    /// Which, as P-7 or R-7
+    #[arg(value_parser = Proposal::from_str)]
+    id: Proposal,
     /// Why; asked for on a terminal
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
 pub async fn run(args: Deny, context: &mut Context) -> Ended {
-    let id = args.id;
-    let reason = Some(super::reason_needed(args.reason, &format!("denying {id}"), context)?);
+    match args.id {
+        Proposal::Promotion(id) => deny(id, args.reason, context).await,
+        Proposal::Rule(id) => rules::deny(id, args.reason, context).await,
+    }
+}
+
+async fn deny(id: PromotionId, reason: Option<String>, context: &mut Context) -> Ended {
+    let reason = Some(super::reason_needed(reason, &format!("denying {id}"), context)?);
     let path = format!("/v1/promotions/{id}/deny");
     let accepted = context.client.change(Method::Post, &path, &WordRequest { reason }).await?;
     if let Some(status) = follow::after(id, accepted.index, context).await? {

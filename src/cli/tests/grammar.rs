@@ -72,7 +72,10 @@ fn mistakes_are_usage_errors_that_say_what_is_right() {
             "cryptorun replication simulate --tier warm --from a --to b --window yesterday",
             "is not a window like 2025-01-01T00:00:00Z/2025-01-01T06:00:00Z",
         ),
-        ("cryptorun replication approve 7", "is not a promotion like P-7"),
+        (
+            "cryptorun replication approve 7",
+            "is neither a promotion like P-7 nor a rule change like R-7",
+        ),
         ("cryptorun replication failover --tier warm --to 'x", "is not a region's name"),
         ("cryptorun replication pause --tier warm --for soon --reason x", "soon"),
         ("cryptorun replication forks list --request a/b", "1 to 64 letters"),

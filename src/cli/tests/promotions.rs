@@ -187,6 +187,7 @@ async fn approve_alone_lists_what_waits_for_me() {
         spiffe: "spiffe://demo/cryptorun/demo/person/-/ben".to_owned(),
         grants: Vec::new(),
         waiting: vec![promotion().id],
+        rules: Vec::new(),
     };
     let router = Router::new()
         .route("/v1/whoami", get(async move || Json(me)))

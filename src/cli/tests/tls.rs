@@ -44,7 +44,12 @@ async fn node(credentials: &Path) -> SocketAddr {
     .unwrap();
     let addr = listener.addr();
     let me = async |ConnectInfo(peer): ConnectInfo<Peer>| {
-        Json(WhoAmI { spiffe: peer.id.to_string(), grants: Vec::new(), waiting: Vec::new() })
+        Json(WhoAmI {
+            spiffe: peer.id.to_string(),
+            grants: Vec::new(),
+            waiting: Vec::new(),
+            rules: Vec::new(),
+        })
     };
     let router = Router::new()
         .route("/v1/whoami", get(me))

@@ -243,7 +243,7 @@ fn same_plan(named: &str, current: Hash) -> Result<Hash, ApiError> {
     Err(Refusal::PlanChanged { named: named.to_owned(), current: current.short() }.into())
 }
 
-fn reason_fits(reason: Option<&str>) -> Result<(), ApiError> {
+pub(super) fn reason_fits(reason: Option<&str>) -> Result<(), ApiError> {
     match reason {
         Some(text) if text.len() > REASON_BYTES_MAX => {
             Err(ApiError::bad(format!("a reason may have at most {REASON_BYTES_MAX} bytes")))

@@ -186,6 +186,12 @@ impl Api {
                 .filter(|promotion| views::can_approve(machine, promotion, caller))
                 .map(|promotion| promotion.id)
                 .collect(),
+            rules: machine
+                .rules()
+                .values()
+                .filter(|rule| super::can_approve_rule(machine, rule, caller))
+                .map(|rule| rule.id)
+                .collect(),
         }))
     }
 

@@ -78,6 +78,8 @@ impl World {
             platform: platform.clone(),
             region: region.into(),
             name: format!("n{node}"),
+            neighbours: Arc::new(()),
+            tls: None,
             profile: Profile::Wan,
             peers,
             leases: LeaseWatch::default(),

@@ -32,6 +32,7 @@ impl Machine {
             return Err(Refusal::NoSession { session: reserve.candidate.to_string() });
         };
         let region = session.region.clone();
+        self.may_grant()?;
         self.member(scope, &region)?;
         self.no_foreign_token(scope)?;
         let (required, unsealed) = match reserve.promotion {
@@ -121,6 +122,7 @@ impl Machine {
                 members: format!("{} (assigned)", scope.assigned),
             });
         }
+        self.furthest_after_restore(scope, session)?;
         let limits = self.limits();
         let recent = scope
             .regrants

@@ -143,16 +143,22 @@ impl Machine {
         Ok(Outcome::Done)
     }
 
+    /// The version that a cluster is founded at, before anything else happened in it. Later it is
+    /// raised by a rule change alone.
     pub(super) fn set_cluster_version(&mut self, turn: &mut Turn, version: u32) -> Answer {
+        let who = turn.person(Role::Admin)?;
+        self.allowed_everywhere(&who, Role::Admin)?;
         let has = self.cluster.as_ref().map_or(0, |cluster| cluster.version);
         if version > CLUSTER_VERSION || version <= has {
             return Err(Refusal::Version { needs: version, has });
         }
-        if let Some(cluster) = &mut self.cluster {
-            cluster.version = version;
-            turn.touch(RecordKey::Cluster);
+        if !self.sessions.is_empty() || self.scopes.values().any(|s| !s.history.is_empty()) {
+            return Err(Refusal::Invalid {
+                what: "cluster version".to_owned(),
+                why: "is raised by people: cryptorun cluster upgrade --finalise".to_owned(),
+            });
         }
-        self.note(turn, "cluster_version", &version.to_string(), &format!("was {has}"));
+        self.raise_version(turn, version);
         Ok(Outcome::Done)
     }
 
@@ -170,6 +176,7 @@ impl Machine {
         for id in expired {
             self.end_promotion(turn, id, promotion::Outcome::Expired);
         }
+        self.expire_rules(turn);
         self.void_what_has_no_cause(turn);
         let rested: Vec<ScopeId> = self
             .scopes

@@ -88,6 +88,8 @@ pub(super) fn config(mode: Mode) -> ClusterConfig {
         Person { grants: vec![Grant { role: PersonRole::Approver, tier: None, region: None }] };
     let reader =
         Person { grants: vec![Grant { role: PersonRole::Reader, tier: None, region: None }] };
+    let admin =
+        Person { grants: vec![Grant { role: PersonRole::Admin, tier: None, region: None }] };
     let policy = |members: Vec<RegionName>, residency: Option<RegionName>| ScopePolicy {
         primary: members[0].clone(),
         members,
@@ -100,10 +102,16 @@ pub(super) fn config(mode: Mode) -> ClusterConfig {
         version: 1,
         name: "test".to_owned(),
         timing: Timing::of(Profile::Wan),
-        people: [("ana", &approver), ("ben", &approver), ("eve", &approver), ("guest", &reader)]
-            .into_iter()
-            .map(|(id, person)| (OperatorId::from(id), person.clone()))
-            .collect(),
+        people: [
+            ("ana", &approver),
+            ("ben", &approver),
+            ("eve", &approver),
+            ("guest", &reader),
+            ("root", &admin),
+        ]
+        .into_iter()
+        .map(|(id, person)| (OperatorId::from(id), person.clone()))
+        .collect(),
         scopes: BTreeMap::from([
             (warm(), policy(SHIPPED_ALIASES.iter().map(|(n, _)| (*n).into()).collect(), None)),
             (
@@ -169,8 +177,18 @@ impl World {
             }
         }
         assert_eq!(shadow, self.machine, "changed names exactly the records that differ");
+        if applied.answer.is_ok() && is_begin(&entry.command) {
+            self.audited = Position::START;
+        }
         self.check_tokens();
         applied
+    }
+
+    /// Another cluster, empty, in this one's place: workers and time go on.
+    pub fn lose_the_cluster(&mut self) {
+        self.machine = Machine::default();
+        self.index = 0;
+        self.audited = Position::START;
     }
 
     fn check_tokens(&mut self) {
@@ -525,6 +543,15 @@ impl Machine {
             Key::Request(key) => drop(self.requests.remove(key)),
             Key::Review(id) => drop(self.reviews.remove(id)),
             Key::Audit(seq) => drop(self.audit.remove(seq)),
+            Key::Rule(id) => drop(self.rules.remove(id)),
+            Key::Restored => self.restored = None,
+            Key::Preference => self.preference.clear(),
         }
     }
+}
+
+/// A restore that begins anew starts the audit anew with it.
+fn is_begin(command: &Command) -> bool {
+    use crate::restore::Act;
+    matches!(command, Command::Restore(restore) if matches!(restore.act, Act::Begin(_)))
 }

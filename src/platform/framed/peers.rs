@@ -27,8 +27,8 @@ const RETIRE_WITHIN: Duration = Duration::from_secs(5);
 /// Where a peer is, and which identity must answer there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// `host:port`.
-    pub addr: String,
+    /// `host:port`, each tried in turn: a peer may be reached another way than it is known by.
+    pub addrs: Vec<String>,
     pub region: Option<String>,
     pub id: Option<String>,
 }
@@ -36,12 +36,26 @@ pub struct Target {
 impl Target {
     /// Whoever fits the expectation that all peers share.
     pub fn at(addr: impl Into<String>) -> Self {
-        Self { addr: addr.into(), region: None, id: None }
+        Self { addrs: vec![addr.into()], region: None, id: None }
     }
 
     /// Exactly this one.
     pub fn named(addr: impl Into<String>, region: &str, id: &str) -> Self {
-        Self { addr: addr.into(), region: Some(region.into()), id: Some(id.into()) }
+        Self { region: Some(region.into()), id: Some(id.into()), ..Self::at(addr) }
+    }
+
+    /// Whoever fits in that region.
+    pub fn in_region(addr: impl Into<String>, region: &str) -> Self {
+        Self { region: Some(region.into()), ..Self::at(addr) }
+    }
+
+    /// Also there, where it is somewhere else.
+    pub fn or_at(mut self, addr: impl Into<String>) -> Self {
+        let addr = addr.into();
+        if !self.addrs.contains(&addr) {
+            self.addrs.push(addr);
+        }
+        self
     }
 }
 
@@ -128,7 +142,7 @@ impl FramedPeers {
         let stop = CancellationToken::new();
         let connector = Connector {
             number,
-            addr: target.addr.clone(),
+            addrs: target.addrs.clone(),
             tls: self.tls.client(expect, Protocol::Framed),
             timing: self.timing,
             spawn: Arc::clone(&self.spawn),
@@ -151,7 +165,7 @@ impl FramedPeers {
                     State::Connecting => (false, None, Some("connecting".to_owned())),
                     State::Down(cause) => (false, None, Some(cause.clone())),
                 };
-                let addr = slot.target.addr.clone();
+                let addr = slot.target.addrs.join(" or ");
                 (*number, PeerStatus { addr, connected, rtt, cause })
             })
             .collect()
@@ -205,7 +219,7 @@ impl Peers for FramedPeers {
 /// Keeps one peer connected.
 struct Connector {
     number: u64,
-    addr: String,
+    addrs: Vec<String>,
     tls: ClientTls,
     timing: Timing,
     spawn: Arc<dyn Spawn>,
@@ -227,14 +241,16 @@ impl Connector {
     }
 
     async fn keep_connected(&self, backoff: &mut Backoff) {
-        let (number, addr) = (self.number, &self.addr);
+        let number = self.number;
         let mut reloads = self.tls.store().changes();
+        let mut at = 0;
         loop {
             reloads.mark_unchanged();
-            match self.connect().await {
+            let Some(addr) = self.addrs.get(at % self.addrs.len().max(1)) else { return };
+            match self.connect(addr).await {
                 Ok(mux) => {
                     let since = Instant::now();
-                    self.replace_by(Arc::clone(&mux));
+                    self.replace_by(addr, Arc::clone(&mux));
                     tokio::select! {
                         () = mux.closed.cancelled() => {
                             warn!(peer = number, addr, why = mux.why(), "peer lost");
@@ -257,6 +273,7 @@ impl Connector {
                     }
                 }
                 Err(cause) => {
+                    at += 1;
                     let old = self.state.send_replace(State::Down(cause.clone()));
                     match old {
                         State::Down(known) if known == cause => {}
@@ -269,8 +286,8 @@ impl Connector {
         }
     }
 
-    fn replace_by(&self, mux: Arc<Mux>) {
-        info!(peer = self.number, addr = self.addr, "peer connected");
+    fn replace_by(&self, addr: &str, mux: Arc<Mux>) {
+        info!(peer = self.number, addr, "peer connected");
         if let State::Connected(old) = self.state.send_replace(State::Connected(mux)) {
             self.spawn.spawn(
                 "framed-retire",
@@ -281,25 +298,21 @@ impl Connector {
         }
     }
 
-    async fn connect(&self) -> Result<Arc<Mux>, String> {
+    async fn connect(&self, addr: &str) -> Result<Arc<Mux>, String> {
         let within = self.timing.dial;
         let deadline = Instant::now() + within;
-        let io = self.tls.dial(&self.addr, within).await.map_err(|e| error_chain(&e))?;
+        let io = self.tls.dial(addr, within).await.map_err(|e| error_chain(&e))?;
         let (read, write) = tokio::io::split(io);
         let mut reader = FrameReader::new(read);
         match timeout_at(deadline, reader.next()).await {
             Ok(Ok(Some(frame))) if frame.typ == Type::Hello => {}
-            Ok(Ok(Some(_))) => return Err(format!("{} does not say hello", self.addr)),
-            Ok(Ok(None)) => return Err(format!("{} closed without a word", self.addr)),
+            Ok(Ok(Some(_))) => return Err(format!("{addr} does not say hello")),
+            Ok(Ok(None)) => return Err(format!("{addr} closed without a word")),
             Ok(Err(error)) => {
                 return Err(refused_by_peer(&error).unwrap_or_else(|| error.to_string()));
             }
             Err(_) => {
-                return Err(format!(
-                    "no hello from {} within {} ms",
-                    self.addr,
-                    within.as_millis()
-                ));
+                return Err(format!("no hello from {addr} within {} ms", within.as_millis()));
             }
         }
         Ok(Mux::start(reader, write, Role::Client, self.timing, &self.spawn))

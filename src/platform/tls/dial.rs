@@ -106,6 +106,12 @@ impl ClientTls {
             Ok(stream) => {
                 let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
                 if agreed == Some(self.protocol.alpn()) {
+                    if let Some(leaf) =
+                        stream.get_ref().1.peer_certificates().and_then(<[_]>::first)
+                        && let Ok(id) = spiffe_of(leaf)
+                    {
+                        self.store.peers.note(id.to_string(), leaf);
+                    }
                     return Ok(stream);
                 }
                 let detail = "it speaks another protocol: is the port right?".to_owned();
@@ -185,6 +191,9 @@ impl ServerTls {
             .map(|leaf| Ok((spiffe_of(leaf)?, not_after_unix_s(leaf)?, serial_of(leaf))));
         match read {
             Some(Ok::<_, Mismatch>((id, not_after_unix_s, serial))) => {
+                if let Some(leaf) = chain.first() {
+                    self.store.peers.note(id.to_string(), leaf);
+                }
                 let peer = Peer { addr, id: Arc::new(id), serial: serial.map(Arc::from) };
                 Some(Accepted { stream, peer, chain, not_after_unix_s })
             }

@@ -65,8 +65,10 @@ pub(super) struct Material {
     pub id: SpiffeId,
     pub not_after_unix_s: u64,
     own: Arc<CertifiedKey>,
+    /// What `roots` was made of.
+    pub trusted: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
-    crls: Vec<CertificateRevocationListDer<'static>>,
+    pub crls: Vec<CertificateRevocationListDer<'static>>,
     provider: Arc<CryptoProvider>,
     files: TlsFiles,
 }
@@ -76,8 +78,11 @@ impl Material {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let chain: Vec<CertificateDer> = read_all(&files.cert, "certificate")?;
         let mut roots = RootCertStore::empty();
-        for root in read_all::<CertificateDer>(&files.ca, "certificate")? {
-            roots.add(root).map_err(|source| TlsError::Root { path: files.ca.clone(), source })?;
+        let trusted: Vec<CertificateDer> = read_all(&files.ca, "certificate")?;
+        for root in &trusted {
+            roots
+                .add(root.clone())
+                .map_err(|source| TlsError::Root { path: files.ca.clone(), source })?;
         }
         let crls = match &files.crl {
             Some(path) => read_all(path, "revocation list")?,
@@ -96,6 +101,7 @@ impl Material {
             id,
             not_after_unix_s,
             own: Arc::new(own),
+            trusted,
             roots: Arc::new(roots),
             crls,
             provider,
@@ -103,6 +109,11 @@ impl Material {
         };
         material.check_own_chain()?;
         Ok(material)
+    }
+
+    /// The certificate that names us.
+    pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.own.cert.first()
     }
 
     /// A peer would refuse a bad chain too, but only the reader of this message can mend it.
