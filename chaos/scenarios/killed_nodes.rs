@@ -7,26 +7,16 @@
 use crate::Arguments;
 use crate::judge;
 use crate::verdict::Verdicts;
-use crate::world::{LEVEL_WITHIN, Trouble, Wish, World, now, since, until_after, warm_eu};
-use cryptorun_core::record::Request as Remembered;
+use crate::world::{LEVEL_WITHIN, Trouble, Wish, World, now, until_after};
+use crate::writes::{Pace, look_up, write};
 use cryptorun_core::time::Millis;
-use cryptorun_core::wire::{Accepted, PauseRequest};
 use cryptorun_lab::demo::layout::REGIONS;
-use cryptorun_lab::demo::operator::Operator;
 use cryptorun_lab::protocol::KillSignal;
 use cryptorun_platform::random::{OsRandom, Random};
-use futures_util::future::join_all;
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::time::Duration;
 
-const CLIENTS: usize = 8;
-/// The log remembers this many requests of one person and more; what is older cannot be asked for.
-const KEYS_A_ROUND: usize = 900;
 /// Writing goes on so long after the kill, unless the keys are used up.
 const WRITE_AFTER: Millis = Millis::secs(4);
-const ASK_AGAIN: Duration = Duration::from_millis(50);
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug)]
@@ -58,16 +48,6 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
     Ok(())
 }
 
-/// What a request was told, by its key.
-type Acknowledged = BTreeMap<String, Told>;
-
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    index: u64,
-    /// It was asked more than once: an earlier attempt may have been the one that counted.
-    repeated: bool,
-}
-
 async fn one(
     world: &World,
     victims: Victims,
@@ -82,14 +62,8 @@ async fn one(
         Victims::All => REGIONS.to_vec(),
     };
     let over = Cell::new(false);
-    let clients = async {
-        let each = (0..CLIENTS).map(|n| write(world.ana(), format!("r{round}-c{n}"), n, &over));
-        let mut all = Acknowledged::new();
-        for told in join_all(each).await {
-            all.extend(told?);
-        }
-        Ok::<_, Trouble>(all)
-    };
+    let name = format!("r{round}");
+    let clients = write(world.ana(), &name, Pace::Flood, &over);
     let kill = async {
         // Anywhere in the stream of writes, so in the middle of some of them.
         until_after(before.at, Millis(500 + OsRandom.below(1500))).await;
@@ -118,72 +92,4 @@ async fn one(
     };
     verdicts.check("every acknowledged write is there", lost.is_empty() && !told.is_empty(), text);
     Ok(())
-}
-
-/// Writes until it is over; what was acknowledged.
-async fn write(
-    ana: &Operator,
-    name: String,
-    first: usize,
-    over: &Cell<bool>,
-) -> Result<Acknowledged, Trouble> {
-    let mut told = Acknowledged::new();
-    for n in 0..KEYS_A_ROUND / CLIENTS {
-        if over.get() {
-            break;
-        }
-        let key = format!("{name}-{n}");
-        let body = serde_json::to_vec(&PauseRequest {
-            tier: warm_eu().tier,
-            group: warm_eu().group,
-            reason: key.clone(),
-            for_ms: 60_000,
-        })?;
-        let begun = now();
-        for attempt in 0.. {
-            let endpoint = (first + attempt) % REGIONS.len();
-            match ana.post(endpoint, "/v1/pauses", &key, body.clone()).await {
-                Ok((200, answer)) => {
-                    let Accepted { index, .. } = serde_json::from_slice(&answer)?;
-                    told.insert(key, Told { index, repeated: attempt > 0 });
-                    break;
-                }
-                Ok((status, answer)) if (400..500).contains(&status) && status != 429 => {
-                    let why = String::from_utf8_lossy(&answer).into_owned();
-                    return Err(Trouble::new(format!("{key} was refused: {status} {why}")));
-                }
-                Ok(_) | Err(_) if now() - begun > ANSWERS_WITHIN => {
-                    return Err(Trouble::new(format!(
-                        "{key} was not answered in {}",
-                        since(begun)
-                    )));
-                }
-                // On its way out, electing, or gone: ask the next.
-                Ok(_) | Err(_) => tokio::time::sleep(ASK_AGAIN).await,
-            }
-        }
-    }
-    Ok(told)
-}
-
-/// Those which some node does not have as they were answered.
-async fn look_up(world: &World, told: &Acknowledged) -> Result<Vec<String>, Trouble> {
-    let last = told.values().map(|told| told.index).max().unwrap_or(0);
-    let mut lost = Vec::new();
-    for (key, told) in told {
-        for (endpoint, region) in REGIONS.iter().enumerate() {
-            let path = format!("/v1/requests/{key}?consistency=stale&wait_index={last}");
-            let found: Result<Remembered, String> = world.ana().get_at(endpoint, &path).await;
-            match found {
-                Ok(found) if found.index == told.index => {}
-                Ok(found) if told.repeated && found.index < told.index => {}
-                Ok(found) => lost.push(format!(
-                    "{key} was told index {}, {region} has it at {}",
-                    told.index, found.index
-                )),
-                Err(why) => lost.push(format!("{key} of index {}: {region}: {why}", told.index)),
-            }
-        }
-    }
-    Ok(lost)
 }

@@ -8,20 +8,23 @@
 //! What always holds: no process outlives a scenario, however it ends; nothing is judged by what a
 //! stage of it believes.
 //!
-//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `overload.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`.
+//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `overload.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`, `day_two.rs`.
 
 mod cut_links;
+mod day_two;
 mod judge;
 mod kill_matrix;
 mod killed_nodes;
 mod overload;
 mod reader;
 mod region_lost;
+mod runbook;
 mod stopped_primary;
 mod stranger;
 mod strangers;
 mod verdict;
 mod world;
+mod writes;
 
 use clap::{Parser, ValueEnum};
 use cryptorun_platform::shutdown::Shutdown;
@@ -45,6 +48,9 @@ pub struct Arguments {
     /// First port of each lab's block of 64
     #[arg(long, default_value_t = 21_000, value_name = "PORT")]
     base_port: u16,
+    /// The program before the last cluster version, to upgrade from; without it that case is skipped
+    #[arg(long, value_name = "FILE")]
+    older: Option<PathBuf>,
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -75,18 +81,21 @@ enum Scenario {
     CutLinks,
     /// Those who may not come in
     Strangers,
+    /// Upgrade, certificates, replacement, restore and lost quorum, each by its runbook
+    DayTwo,
     /// One after the other
     All,
 }
 
 impl Scenario {
-    const EACH: [Self; 7] = [
+    const EACH: [Self; 8] = [
         Self::Strangers,
         Self::KilledNodes,
         Self::Overload,
         Self::CutLinks,
         Self::StoppedPrimary,
         Self::RegionLost,
+        Self::DayTwo,
         Self::KillMatrix,
     ];
 
@@ -99,6 +108,7 @@ impl Scenario {
             Self::StoppedPrimary => stopped_primary::run(arguments, verdicts).await,
             Self::CutLinks => cut_links::run(arguments, verdicts).await,
             Self::Strangers => strangers::run(arguments, verdicts).await,
+            Self::DayTwo => day_two::run(arguments, verdicts).await,
             Self::All => {
                 for one in Self::EACH {
                     Box::pin(one.run(arguments, verdicts)).await?;

@@ -4,7 +4,7 @@
 use crate::Arguments;
 use crate::stranger;
 use crate::verdict::Verdicts;
-use crate::world::{Trouble, Wish, World, now, since};
+use crate::world::{Trouble, Wish, World, now, page, since};
 use bytes::Bytes;
 use cryptorun_control::forward::{Failed, Forwarded, Propose, Reply};
 use cryptorun_core::command::{Approve, Command, Unpause};
@@ -29,8 +29,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const HTTP: &[u8] = b"http/1.1";
 const FRAMED: &[u8] = b"cryptorun-framed/1";
@@ -161,22 +159,6 @@ async fn metric(health: SocketAddr, name: &str, label: &str) -> Result<u64, Stri
         .and_then(|line| line.rsplit(' ').next())
         .and_then(|value| value.parse().ok())
         .unwrap_or(0))
-}
-
-async fn page(address: SocketAddr, path: &str) -> Result<String, String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
-        Ok::<_, std::io::Error>(text)
-    };
-    match tokio::time::timeout(WITHIN, exchange).await {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("{address} does not answer")),
-    }
 }
 
 /// Credentials that must not open any door.

@@ -22,6 +22,8 @@ use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Between two looks.
 pub const LOOK: Duration = Duration::from_millis(100);
@@ -451,6 +453,23 @@ impl World {
     pub fn log_of(&self, process: &str) -> String {
         let path: PathBuf = self.lab.folder.join("logs").join(format!("{process}.log"));
         std::fs::read_to_string(path).unwrap_or_default()
+    }
+}
+
+/// A page of a health port, with its head.
+pub async fn page(address: SocketAddr, path: &str) -> Result<String, String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok::<_, std::io::Error>(text)
+    };
+    match tokio::time::timeout(HEALTH_WITHIN, exchange).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("{address} does not answer")),
     }
 }
 

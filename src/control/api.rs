@@ -143,8 +143,8 @@ impl Api {
 
 /// A region by name or alias, or the error that lists the known ones.
 pub(crate) fn region_named(machine: &Machine, typed: &str) -> Result<RegionName, ApiError> {
-    let names = machine.cluster().map(|c| c.config.names()).unwrap_or_default();
-    resolve(typed, &names).map_err(ApiError::bad)
+    let cluster = machine.cluster().ok_or_else(ApiError::knows_of_none)?;
+    resolve(typed, &cluster.config.names()).map_err(ApiError::bad)
 }
 
 /// A scope by tier and group, or the error that lists the known ones.
@@ -153,6 +153,7 @@ pub(crate) fn scope_named(machine: &Machine, tier: Tier, group: &str) -> Result<
     if machine.scopes().contains_key(&id) {
         return Ok(id);
     }
+    machine.cluster().ok_or_else(ApiError::knows_of_none)?;
     let known: Vec<String> = machine.scopes().keys().map(ToString::to_string).collect();
     Err(cryptorun_core::refusal::Refusal::NoScope { scope: id, known: known.join(", ") }.into())
 }

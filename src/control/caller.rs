@@ -126,7 +126,10 @@ pub fn check(
     if looks || person(actor, machine).is_some_and(|line| line.has(role, scope, region)) {
         return Ok(());
     }
-    Err(ApiError::not_allowed(actor, role))
+    match unfounded {
+        true => Err(ApiError::knows_of_none()),
+        false => Err(ApiError::not_allowed(actor, role)),
+    }
 }
 
 #[cfg(test)]

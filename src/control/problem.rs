@@ -134,6 +134,12 @@ impl ApiError {
         Self::Refused(Refusal::NotAllowed { who: actor.to_string(), role })
     }
 
+    /// This node has nothing to judge by: not founded yet, or its disk is new. Others may.
+    pub fn knows_of_none() -> Self {
+        let why = "this node knows of no cluster: it is not founded, or has not joined yet";
+        Self::NotReady { why: why.to_owned() }
+    }
+
     /// The request makes no sense.
     pub fn bad(why: impl Into<String>) -> Self {
         Self::Bad { why: why.into() }

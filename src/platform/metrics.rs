@@ -89,6 +89,8 @@ families! {
     Gauge certificate_expiry_seconds = "cryptorun_certificate_expiry_seconds" ["class"];
     /// Connections refused before their first request.
     Counter tls_refused_total = "cryptorun_tls_refused_total" ["reason"];
+    /// Renewals of a worker's session: answered at the first attempt, at a later one, or lost.
+    Counter renewals_total = "cryptorun_renewals_total" ["outcome"];
     /// Commands that another node forwarded and the leader turned away.
     Counter forwards_refused_total = "cryptorun_forwards_refused_total" ["reason"];
     /// Answers of the admin API, by status class.

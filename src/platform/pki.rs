@@ -117,11 +117,14 @@ pub struct Authority {
 impl Authority {
     pub fn new(trust_domain: &str, cluster: &str) -> Result<Self, PkiError> {
         let key = KeyPair::generate()?;
-        let mut params = authority_params(trust_domain, cluster);
+        let (bytes, number) = serial()?;
+        let mark: String = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("cryptorun {cluster} authority {mark}");
+        let mut params = authority_params(&name, trust_domain, cluster);
         set_validity(&mut params, Validity::lasting(AUTHORITY_LIFE));
-        params.serial_number = Some(serial()?.1);
+        params.serial_number = Some(number);
         let cert_pem = params.self_signed(&key)?.pem();
-        Ok(Self::with_key(trust_domain, cluster, cert_pem, key))
+        Ok(Self::with_key(&name, trust_domain, cluster, cert_pem, key))
     }
 
     /// Reads an authority that [`Authority::write`] wrote.
@@ -143,22 +146,29 @@ impl Authority {
             |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().ok().map(str::to_owned);
         let trust_domain = first(Box::new(subject.iter_organization().filter_map(texts)));
         let cluster = first(Box::new(subject.iter_organizational_unit().filter_map(texts)));
-        match (trust_domain, cluster) {
-            (Some(domain), Some(cluster)) => {
+        let name = first(Box::new(subject.iter_common_name().filter_map(texts)));
+        match (name, trust_domain, cluster) {
+            (Some(name), Some(domain), Some(cluster)) => {
                 let cert_pem = cert_pem.clone();
-                Ok(Self::with_key(&domain, &cluster, cert_pem, key))
+                Ok(Self::with_key(&name, &domain, &cluster, cert_pem, key))
             }
-            _ => Err(broken("its subject names no trust domain and cluster")),
+            _ => Err(broken("its subject lacks a name, a trust domain or a cluster")),
         }
     }
 
-    fn with_key(trust_domain: &str, cluster: &str, cert_pem: String, key: KeyPair) -> Self {
+    fn with_key(
+        name: &str,
+        trust_domain: &str,
+        cluster: &str,
+        cert_pem: String,
+        key: KeyPair,
+    ) -> Self {
         Self {
             trust_domain: trust_domain.to_owned(),
             cluster: cluster.to_owned(),
             cert_pem,
             key_pem: key.serialize_pem(),
-            issuer: Issuer::new(authority_params(trust_domain, cluster), key),
+            issuer: Issuer::new(authority_params(name, trust_domain, cluster), key),
         }
     }
 
@@ -339,10 +349,11 @@ fn leaf_params(id: &SpiffeId, hosts: Vec<SanType>) -> Result<CertificateParams, 
     Ok(params)
 }
 
-fn authority_params(trust_domain: &str, cluster: &str) -> CertificateParams {
+/// Each authority has a name of its own: lists of two that share one cannot be told apart.
+fn authority_params(name: &str, trust_domain: &str, cluster: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("cryptorun {cluster} authority"));
+    params.distinguished_name.push(DnType::CommonName, name);
     // Where `load` finds them again.
     params.distinguished_name.push(DnType::OrganizationName, trust_domain);
     params.distinguished_name.push(DnType::OrganizationalUnitName, cluster);

@@ -29,6 +29,7 @@ use cryptorun_platform::tls::TlsStore;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -496,6 +497,14 @@ pub fn export(api: &Api) {
             if view.degraded.is_some() {
                 page.data_consistency_errors_total.record(["chain"], 1);
             }
+        }
+        let renewals = known.standing.renewals();
+        for (outcome, count) in [
+            ("answered", &renewals.answered),
+            ("retried", &renewals.retried),
+            ("lost", &renewals.lost),
+        ] {
+            page.renewals_total.record([outcome], count.load(Ordering::Relaxed));
         }
         let cut_off = if known.is_cut_off() { 1.0 } else { 0.0 };
         page.partition_mode.set([own], cut_off);

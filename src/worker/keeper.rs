@@ -34,6 +34,7 @@ use cryptorun_platform::clock::BootTime;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -183,7 +184,10 @@ impl Keeper {
         loop {
             let begun = self.platform.clock.boot();
             match self.renew_once(&session).await {
-                Err(lost) => return lost,
+                Err(lost) => {
+                    self.standing.renewals().lost.fetch_add(1, Ordering::Relaxed);
+                    return lost;
+                }
                 Ok(seq) if seq.is_multiple_of(HOME_EVERY) => self.caller.go_home(),
                 Ok(_) => {}
             }
@@ -227,6 +231,9 @@ impl Keeper {
             if let Ok(Some((asked, answer))) = answer
                 && self.heard(asked, answer, timeout)?
             {
+                let renewals = self.standing.renewals();
+                let count = if attempt == 0 { &renewals.answered } else { &renewals.retried };
+                count.fetch_add(1, Ordering::Relaxed);
                 return Ok(seq);
             }
             tokio::time::sleep(RETRY_AFTER).await;

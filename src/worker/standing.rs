@@ -20,6 +20,7 @@ use cryptorun_core::time::{Timing, WallTime};
 use cryptorun_core::token::Token;
 use cryptorun_platform::clock::{BootTime, Clock};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -33,6 +34,18 @@ pub struct Standing {
     /// Counts changes of what is held.
     changes: watch::Sender<u64>,
     renew: Notify,
+    renewals: Renewals,
+}
+
+/// Renewals by how they ended, since the start.
+#[derive(Default)]
+pub(crate) struct Renewals {
+    /// At the first attempt.
+    pub answered: AtomicU64,
+    /// At a later attempt.
+    pub retried: AtomicU64,
+    /// Refused, or a lease ran out first.
+    pub lost: AtomicU64,
 }
 
 #[derive(Default)]
@@ -55,6 +68,7 @@ impl Standing {
             directives: watch::Sender::default(),
             changes: watch::Sender::new(0),
             renew: Notify::new(),
+            renewals: Renewals::default(),
         })
     }
 
@@ -232,6 +246,10 @@ impl Standing {
     /// Told of every change of what is held, and of every committed renewal.
     pub fn watch_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    pub(crate) fn renewals(&self) -> &Renewals {
+        &self.renewals
     }
 
     /// Asks for a renewal at once: something changed that the cluster should know.

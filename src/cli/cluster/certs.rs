@@ -10,7 +10,7 @@ use crate::render::text::{NONE, moment};
 use crate::screen::Facts;
 use clap::Args;
 use cryptorun_core::time::{Millis, WallTime};
-use cryptorun_core::wire::{Credentials, NodeCredentials, SessionStatus};
+use cryptorun_core::wire::{CertificateSeen, Credentials, NodeCredentials, SessionStatus};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -86,67 +86,107 @@ async fn ask(context: &Context) -> Result<Vec<Process>, crate::failure::Failure>
     Ok(processes)
 }
 
+/// The newest that is known of what an identity presents.
+struct Presents {
+    at: WallTime,
+    authority: String,
+    until: WallTime,
+    /// A process's own word: it does so now. Else somebody met it at that time.
+    itself: bool,
+}
+
 fn picture(processes: Vec<Process>, within: Millis) -> Picture {
-    let mut authorities: BTreeMap<String, AuthorityUse> = BTreeMap::new();
-    // The newest thing that anybody saw of each identity; its own word counts most.
-    let mut presented: BTreeMap<String, (WallTime, String, WallTime)> = BTreeMap::new();
-    let mut findings = Vec::new();
     let said: Vec<&Credentials> =
         processes.iter().filter_map(|process| process.credentials.as_ref()).collect();
     let now = said.iter().map(|one| one.wall).max().unwrap_or(WallTime(0));
+    let ends_soon = |until: WallTime| Millis(until.0.saturating_sub(now.0)) <= within;
+    let presented = presented(&said, now);
+    let authorities = authorities(&said, &presented);
+    let mut findings = Vec::new();
     for process in processes.iter().filter(|process| process.credentials.is_none()) {
         let cause = process.cause.as_deref().unwrap_or("no answer");
         findings.push(format!("{} does not say: {cause}", process.process));
     }
     for one in &said {
-        for root in &one.trusts {
-            let entry = authorities.entry(root.authority.clone()).or_default();
-            (entry.authority, entry.name) = (root.authority.clone(), root.name.clone());
-            entry.until = Some(root.until);
-            entry.trusted_by += 1;
-        }
-        for peer in &one.peers {
-            let seen = (peer.at, peer.certificate.authority.clone(), peer.certificate.until);
-            let newest = presented.entry(peer.id.clone()).or_insert_with(|| seen.clone());
-            if newest.0 < seen.0 {
-                *newest = seen;
-            }
-        }
         if let Some(why) = &one.not_taken {
             findings.push(format!("{} goes on with its old files: {why}", one.process));
         }
     }
-    for one in &said {
-        let own = (now, one.presents.authority.clone(), one.presents.until);
-        presented.insert(one.process.clone(), own);
-    }
-    for (id, (_, authority, until)) in &presented {
-        let entry = authorities.entry(authority.clone()).or_default();
-        entry.authority = authority.clone();
-        entry.presented_by.push(id.clone());
-        let left = Millis(until.0.saturating_sub(now.0));
-        if left <= within {
-            findings.push(format!("the certificate of {id} ends at {}", moment(*until)));
-        }
+    for (id, presents) in presented.iter().filter(|(_, presents)| ends_soon(presents.until)) {
+        findings.push(format!("the certificate of {id} ends at {}", moment(presents.until)));
     }
     for authority in authorities.values() {
-        let lacking = said.len() - authority.trusted_by;
-        if lacking > 0 && !authority.presented_by.is_empty() {
-            findings.push(format!(
-                "authority {} is not trusted by {lacking} of {} processes, and {} presents a \
-                 certificate of it",
-                authority.authority,
-                said.len(),
-                authority.presented_by.join(", ")
-            ));
-        }
-        if let Some(until) = authority.until
-            && Millis(until.0.saturating_sub(now.0)) <= within
-        {
+        findings.extend(distrust(authority, said.len(), &presented));
+        if let Some(until) = authority.until.filter(|until| ends_soon(*until)) {
             findings.push(format!("authority {} ends at {}", authority.authority, moment(until)));
         }
     }
     Picture { authorities: authorities.into_values().collect(), processes, findings }
+}
+
+fn presented(said: &[&Credentials], now: WallTime) -> BTreeMap<String, Presents> {
+    let mut presented: BTreeMap<String, Presents> = BTreeMap::new();
+    for peer in said.iter().flat_map(|one| &one.peers) {
+        let CertificateSeen { authority, until, .. } = peer.certificate.clone();
+        let seen = Presents { at: peer.at, authority, until, itself: false };
+        match presented.get(&peer.id) {
+            Some(newer) if newer.at >= seen.at => {}
+            _ => drop(presented.insert(peer.id.clone(), seen)),
+        }
+    }
+    for one in said {
+        let CertificateSeen { authority, until, .. } = one.presents.clone();
+        let own = Presents { at: now, authority, until, itself: true };
+        presented.insert(one.process.clone(), own);
+    }
+    presented
+}
+
+fn authorities(
+    said: &[&Credentials],
+    presented: &BTreeMap<String, Presents>,
+) -> BTreeMap<String, AuthorityUse> {
+    let mut authorities: BTreeMap<String, AuthorityUse> = BTreeMap::new();
+    for root in said.iter().flat_map(|one| &one.trusts) {
+        let entry = authorities.entry(root.authority.clone()).or_default();
+        entry.name = root.name.clone();
+        entry.until = Some(root.until);
+        entry.trusted_by += 1;
+    }
+    for (id, presents) in presented {
+        let entry = authorities.entry(presents.authority.clone()).or_default();
+        entry.presented_by.push(id.clone());
+    }
+    for (name, entry) in &mut authorities {
+        entry.authority = name.clone();
+    }
+    authorities
+}
+
+/// That some do not trust what others come with. An authority that nobody trusts any more is gone:
+/// whoever was last met with a certificate of it brings another now, or is turned away.
+fn distrust(
+    authority: &AuthorityUse,
+    processes: usize,
+    presented: &BTreeMap<String, Presents>,
+) -> Option<String> {
+    let lacking = processes - authority.trusted_by;
+    let by: Vec<&str> = authority
+        .presented_by
+        .iter()
+        .filter(|id| {
+            authority.trusted_by > 0 || presented.get(*id).is_some_and(|presents| presents.itself)
+        })
+        .map(String::as_str)
+        .collect();
+    (lacking > 0 && !by.is_empty()).then(|| {
+        format!(
+            "authority {} is not trusted by {lacking} of {processes} processes, and {} presents a \
+             certificate of it",
+            authority.authority,
+            by.join(", ")
+        )
+    })
 }
 
 fn text(picture: &Picture, facts: &Facts) -> String {
@@ -197,4 +237,88 @@ fn text(picture: &Picture, facts: &Facts) -> String {
         text.push_str(&format!("! {finding}\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptorun_core::wire::{Presented, TrustedAuthority};
+
+    const DAY: u64 = 86_400_000;
+
+    fn certificate(authority: &str, until: u64) -> CertificateSeen {
+        let (serial, authority) = ("01".to_owned(), authority.to_owned());
+        CertificateSeen { serial, authority, until: WallTime(until) }
+    }
+
+    /// Presents a certificate of the first it trusts.
+    fn process(name: &str, trusts: &[&str], met: &[(&str, &str, u64)]) -> Process {
+        let root = |authority: &&str| TrustedAuthority {
+            authority: (*authority).to_owned(),
+            name: "trial".to_owned(),
+            until: WallTime(900 * DAY),
+        };
+        let peer = |(id, authority, at): &(&str, &str, u64)| Presented {
+            id: (*id).to_owned(),
+            certificate: certificate(authority, 40 * DAY),
+            at: WallTime(*at),
+        };
+        let credentials = Credentials {
+            process: name.to_owned(),
+            wall: WallTime(10 * DAY),
+            presents: certificate(trusts[0], 30 * DAY),
+            trusts: trusts.iter().map(root).collect(),
+            revocations: Vec::new(),
+            not_taken: None,
+            peers: met.iter().map(peer).collect(),
+        };
+        Process { process: name.to_owned(), credentials: Some(credentials), cause: None }
+    }
+
+    fn findings(processes: Vec<Process>, within: u64) -> Vec<String> {
+        picture(processes, Millis(within)).findings
+    }
+
+    #[test]
+    fn what_not_everybody_trusts_and_somebody_presents_is_found() {
+        let both = || process("a", &["new", "old"], &[]);
+        let one = || process("b", &["old"], &[]);
+        let found = findings(vec![both(), one()], 0);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("new is not trusted by 1 of 2") && found[0].contains(" a "));
+        assert_eq!(findings(vec![both(), process("b", &["old", "new"], &[])], 0).len(), 0);
+    }
+
+    #[test]
+    fn a_person_last_met_with_an_authority_that_is_gone_is_no_finding() {
+        let met = |authority| vec![process("a", &["new"], &[("ben", authority, 5)])];
+        assert_eq!(findings(met("old"), 0), Vec::<String>::new());
+        // Others still trust it: here ben would be turned away.
+        let mut some = met("old");
+        some.push(process("b", &["new", "old"], &[]));
+        assert_eq!(findings(some, 0).len(), 1);
+    }
+
+    #[test]
+    fn the_newest_word_counts_and_ends_are_announced() {
+        let met = [("ben", "old", 5), ("ben", "new", 6)];
+        let drawn = picture(vec![process("a", &["new"], &met)], Millis(0));
+        let of = |name: &str| drawn.authorities.iter().find(|a| a.authority == name);
+        assert!(of("old").is_none());
+        assert_eq!(of("new").unwrap().presented_by, ["a", "ben"]);
+        let ends = |days: u64| findings(vec![process("a", &["new"], &[])], days * DAY).len();
+        assert_eq!((ends(19), ends(20)), (0, 1));
+    }
+
+    #[test]
+    fn silence_and_files_not_taken_are_found() {
+        let mut stuck = process("a", &["new"], &[]);
+        if let Some(credentials) = &mut stuck.credentials {
+            credentials.not_taken = Some("key.pem is another's".to_owned());
+        }
+        let cause = Some("cut off".to_owned());
+        let silent = Process { process: "b".to_owned(), credentials: None, cause };
+        let found = findings(vec![stuck, silent], 0);
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
 }

@@ -150,3 +150,20 @@ async fn only_an_admin_of_the_table_that_is_founded_founds() {
         world.json(&person("ana"), "GET", "/v1/cluster", "").await;
     assert_eq!((status, cluster.id), (200, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_knows_of_no_cluster_sends_everybody_on() {
+    let world = World::empty();
+    let pause = body("/v1/pauses");
+    for (who, method, path, body) in [
+        (person("ana"), "POST", "/v1/pauses", pause.as_str()),
+        (person("stranger"), "POST", "/v1/pauses", pause.as_str()),
+        (person("eve"), "POST", "/v1/promotions", r#"{"tier":"warm","to":"us-west"}"#),
+        (person("eve"), "GET", "/v1/explain?tier=warm&target=us-west", ""),
+        (worker(EAST), "GET", "/v1/scopes/warm/global?consistency=stale", ""),
+    ] {
+        let (status, problem): (u16, Problem) = world.json(&who, method, path, body).await;
+        let kind = problem.kind.rsplit('/').next();
+        assert_eq!((status, kind), (503, Some("not_ready")), "{method} {path} by {}", who.spiffe);
+    }
+}

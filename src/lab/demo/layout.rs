@@ -24,7 +24,8 @@ pub const REGIONS: [&str; 3] = ["us-east-1", "us-west-2", "eu-west-1"];
 pub const PEOPLE: [&str; 3] = ["ana", "ben", "eve"];
 /// Name of the cluster in every certificate.
 pub const CLUSTER: &str = "demo";
-const TRUST_DOMAIN: &str = "demo.cryptorun";
+/// Trust domain of every certificate.
+pub const TRUST_DOMAIN: &str = "demo.cryptorun";
 /// A folder with this file was made by an earlier demo and may be emptied.
 const MARK: &str = "cryptorun-demo";
 /// The first of the demo's ports, unless told otherwise.
@@ -473,7 +474,10 @@ impl Lab {
 }
 
 fn tls_yaml(folder: &Path) -> String {
-    format!("tls:\n  cert: {0}/cert.pem\n  key: {0}/key.pem\n  ca: {0}/ca.pem\n", folder.display())
+    format!(
+        "tls:\n  cert: {0}/cert.pem\n  key: {0}/key.pem\n  ca: {0}/ca.pem\n  crl: {0}/crl.pem\n",
+        folder.display()
+    )
 }
 
 /// The folder, emptied if an earlier demo made it.
@@ -511,7 +515,11 @@ fn certify(folder: &Path, sites: &[Site]) -> Result<usize, DemoError> {
             .map_err(|e| DemoError::cannot("a name in the demo is not allowed", e))?;
         let leaf = authority.issue(&id, Validity::lasting(LIFE)).map_err(broken)?;
         issued += 1;
-        leaf.write(&authority, &pki.join(name)).map_err(broken)
+        leaf.write(&authority, &pki.join(name)).map_err(broken)?;
+        let list = pki.join(name).join("crl.pem");
+        std::fs::copy(pki.join("authority").join("crl.pem"), &list)
+            .map_err(|e| DemoError::cannot(format!("cannot write {}", list.display()), e))?;
+        Ok(())
     };
     for site in sites {
         issue(Class::Node, site.name, &site.node.to_string(), &site.node_process())?;

@@ -14,6 +14,7 @@ use cryptorun_platform::tls::{Expect, TlsFiles, TlsStore};
 use hyper::Method;
 use serde::de::DeserializeOwned;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A read may meet a node that is electing; the caller asks again.
@@ -24,6 +25,7 @@ const VERB_WITHIN: Duration = Duration::from_secs(120);
 /// One person with their certificate.
 pub struct Operator {
     name: &'static str,
+    tls: Arc<TlsStore>,
     nodes: HttpsClient,
     workers: HttpsClient,
     endpoints: Vec<String>,
@@ -49,6 +51,7 @@ impl Operator {
             .map_err(|e| DemoError::cannot(format!("{name}'s certificate cannot be used"), e))?;
         Ok(Self {
             name,
+            tls: Arc::clone(&tls),
             nodes: HttpsClient::new(&tls, Expect::any_of(CLUSTER, &[Class::Node])),
             workers: HttpsClient::new(&tls, Expect::any_of(CLUSTER, &[Class::Worker])),
             endpoints: lab.sites.iter().map(|site| site.node_api.to_string()).collect(),
@@ -63,6 +66,7 @@ impl Operator {
         endpoint: &str,
         path: &str,
     ) -> Result<A, String> {
+        self.look_at_files();
         let response =
             client.send(endpoint, Request::get(path), WITHIN).await.map_err(|e| e.to_string())?;
         if !response.status.is_success() {
@@ -70,6 +74,21 @@ impl Operator {
             return Err(format!("{path} at {endpoint}: {} {body}", response.status));
         }
         serde_json::from_slice(&response.body).map_err(|e| format!("{path} at {endpoint}: {e}"))
+    }
+
+    /// As the command line reads them each time. What cannot be used leaves the old in use, and the
+    /// next answer shows whether that is still good.
+    fn look_at_files(&self) {
+        let _ = self.tls.reload_if_changed();
+    }
+
+    /// A worker's answer to a read.
+    pub async fn of_worker<A: DeserializeOwned>(
+        &self,
+        worker: &str,
+        path: &str,
+    ) -> Result<A, String> {
+        self.get(&self.workers, worker, path).await
     }
 
     /// Asks the nodes in turn until one answers.
@@ -104,6 +123,7 @@ impl Operator {
     ) -> Result<(u16, Bytes), String> {
         let endpoint = self.endpoints.get(endpoint).ok_or("there is no such node")?;
         let request = Request::json(Method::POST, path, body).header("idempotency-key", key);
+        self.look_at_files();
         let answer = self.nodes.send(endpoint, request, WITHIN).await.map_err(|e| e.to_string())?;
         Ok((answer.status.as_u16(), answer.body))
     }
@@ -155,7 +175,7 @@ impl Operator {
 
     /// What a worker's sink accepted and turned away.
     pub async fn journal(&self, worker: &str, scope: &ScopeId) -> Result<Journal, String> {
-        self.get(&self.workers, worker, &format!("/v1/journal?scope={scope}")).await
+        self.of_worker(worker, &format!("/v1/journal?scope={scope}")).await
     }
 
     /// Types a command.

@@ -413,3 +413,82 @@ fn a_request_is_signed_for_the_identity_it_names_and_no_other() {
     std::fs::write(folder.join("ca.pem"), world.authority.cert_pem()).unwrap();
     assert_eq!(TlsStore::load(TlsFiles::in_folder(&folder)).unwrap().id(), n1);
 }
+
+/// An identity's folder with a leaf of `signer`, which trusts these and knows their lists.
+fn trusting(world: &World, signer: &Authority, trusted: &[(&Authority, &str)]) -> TlsFiles {
+    let folder = world.dir.path().join("n1");
+    signer.issue(&id(Class::Node, "n1"), an_hour()).unwrap().write(signer, &folder).unwrap();
+    let roots: String = trusted.iter().map(|(authority, _)| authority.cert_pem()).collect();
+    let lists: String = trusted.iter().map(|(_, list)| *list).collect();
+    std::fs::write(folder.join("ca.pem"), roots).unwrap();
+    std::fs::write(folder.join("crl.pem"), lists).unwrap();
+    TlsFiles::in_folder(&folder)
+}
+
+#[test]
+fn while_an_authority_is_replaced_both_are_trusted_each_with_its_list() {
+    let world = World::new();
+    let (old, new) = (&world.authority, &Authority::new(DOMAIN, CLUSTER).unwrap());
+    let list = |authority: &Authority| authority.revoke(&[], an_hour()).unwrap();
+    let (lists, both) = ((list(old), list(new)), [old, new]);
+    for signer in both {
+        let trusted = [(old, lists.0.as_str()), (new, lists.1.as_str())];
+        let store = TlsStore::load(trusting(&world, signer, &trusted)).unwrap();
+        let seen = store.credentials();
+        assert_eq!((seen.trusts.len(), seen.revocations.len()), (2, 2));
+        let of = both.iter().position(|authority| authority.cert_pem() == signer.cert_pem());
+        assert_eq!(seen.presents.authority, seen.trusts[of.unwrap()].authority);
+    }
+    // Without the new one's root its certificate is not taken, and what is in use stays.
+    let store = TlsStore::load(trusting(&world, old, &[(old, &lists.0)])).unwrap();
+    trusting(&world, new, &[(old, &lists.0)]);
+    assert!(matches!(store.reload(), Err(TlsError::NotValid { .. })));
+    let seen = store.credentials();
+    assert_eq!(seen.presents.authority, seen.trusts[0].authority);
+    assert!(seen.not_taken.is_some_and(|why| why.contains("does not hold")));
+}
+
+#[test]
+fn two_authorities_of_one_name_with_lists_are_refused_with_the_reason() {
+    let world = World::new();
+    let namesake = || {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "corporate");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    let list = world.authority.revoke(&[], an_hour()).unwrap();
+    let files = trusting(&world, &world.authority, &[(&world.authority, &list)]);
+    let roots = [world.authority.cert_pem(), &namesake(), &namesake()].concat();
+    std::fs::write(&files.ca, roots).unwrap();
+    let error = TlsStore::load(files.clone()).err().unwrap().to_string();
+    assert!(error.contains("two authorities by the name of CN=corporate"), "{error}");
+    assert!(TlsStore::load(TlsFiles { crl: None, ..files }).is_ok(), "nothing to confuse");
+}
+
+#[test]
+fn a_certificate_taken_back_stands_on_the_list_once_and_a_strangers_never() {
+    let world = World::new();
+    let folder = world.dir.path().join("authority");
+    world.authority.write(&folder).unwrap();
+    let issue = |name: &str, authority: &Authority| {
+        let leaf = authority.issue(&id(Class::Node, name), an_hour()).unwrap();
+        leaf.write(authority, &world.dir.path().join(name)).unwrap();
+        world.dir.path().join(name).join("cert.pem")
+    };
+    let (first, second) = (issue("a", &world.authority), issue("b", &world.authority));
+    let back = |cert: &std::path::Path| world.authority.take_back(&folder, cert);
+    let counts = [&first, &first, &second].map(|cert| back(cert).unwrap());
+    assert_eq!(counts, [1, 1, 2]);
+    let stranger = issue("c", &Authority::new(DOMAIN, CLUSTER).unwrap());
+    assert!(matches!(back(&stranger), Err(crate::pki::PkiError::NotOurs { .. })));
+    assert!(back(&folder).is_err(), "a folder is no certificate");
+
+    let list = std::fs::read_to_string(folder.join("crl.pem")).unwrap();
+    let files = trusting(&world, &world.authority, &[(&world.authority, &list)]);
+    std::fs::copy(&first, &files.cert).unwrap();
+    std::fs::copy(first.with_file_name("key.pem"), &files.key).unwrap();
+    let error = TlsStore::load(files).err().unwrap();
+    let TlsError::NotValid { source, .. } = error else { panic!("{error}") };
+    assert!(source.to_string().contains("Revoked"), "{source}");
+}

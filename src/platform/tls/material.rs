@@ -1,5 +1,6 @@
 //! What the credential files hold, read and checked as a whole before any of it is used.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::SpiffeId;
 
@@ -31,6 +33,11 @@ pub enum TlsError {
     Damaged { path: PathBuf, what: &'static str, source: pem::Error },
     #[error("a root certificate in {path} cannot be used")]
     Root { path: PathBuf, source: rustls::Error },
+    #[error(
+        "{path} holds two authorities by the name of {name}: which revocation list is whose cannot \
+         be told; give the new one another name"
+    )]
+    SameName { path: PathBuf, name: String },
     #[error("revocation list {path} cannot be used: {reason}")]
     Crl { path: PathBuf, reason: String },
     #[error("key {key} does not belong to certificate {cert}, or cannot be used")]
@@ -88,6 +95,9 @@ impl Material {
             Some(path) => read_all(path, "revocation list")?,
             None => Vec::new(),
         };
+        if let Some(name) = shared_name(&trusted).filter(|_| !crls.is_empty()) {
+            return Err(TlsError::SameName { path: files.ca.clone(), name });
+        }
         let key = read_key(&files.key)?;
         let own = CertifiedKey::from_der(chain, key, &provider).map_err(|source| {
             TlsError::Key { key: files.key.clone(), cert: files.cert.clone(), source }
@@ -223,6 +233,20 @@ impl Material {
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })
+}
+
+/// A name that two different authorities bear. A list is found by its issuer's name.
+fn shared_name(trusted: &[CertificateDer<'_>]) -> Option<String> {
+    let mut known = BTreeMap::new();
+    for root in trusted {
+        let Ok((_, parsed)) = X509Certificate::from_der(root) else { continue };
+        let key = parsed.public_key().raw.to_vec();
+        let name = parsed.subject().to_string();
+        if known.insert(name.clone(), key.clone()).is_some_and(|other| other != key) {
+            return Some(name);
+        }
+    }
+    None
 }
 
 fn read_all<T: PemObject>(path: &Path, what: &'static str) -> Result<Vec<T>, TlsError> {
