@@ -1,5 +1,7 @@
 //! What goes wrong, by what the caller will do next.
 
+use cryptorun_core::config::CLUSTER_VERSION;
+use cryptorun_core::machine::Machine;
 use cryptorun_platform::segments;
 use std::path::PathBuf;
 
@@ -27,6 +29,9 @@ pub enum StartError {
         "node {node} joined with disk {joined} and this log is on disk {own}: its parts belong to different disks; wipe them and add the node anew under another number"
     )]
     OtherDisk { node: u64, own: crate::disk_id::DiskId, joined: crate::disk_id::DiskId },
+    /// The cluster has left this program behind.
+    #[error(transparent)]
+    Outdated(#[from] Outdated),
     /// A file could not be read or written.
     #[error("cannot {action} {path}")]
     Disk { action: &'static str, path: PathBuf, source: std::io::Error },
@@ -36,6 +41,32 @@ pub enum StartError {
     /// openraft did not come up.
     #[error("raft does not start: {0}")]
     Raft(String),
+}
+
+/// The upgrade was finished: what this program would make of an entry is not what the others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the cluster is at cluster version {cluster}, and this program takes part up to {program}: \
+     install the newer one"
+)]
+pub struct Outdated {
+    /// The cluster's.
+    pub cluster: u32,
+    /// The highest of this program.
+    pub program: u32,
+}
+
+impl Outdated {
+    /// # Errors
+    /// This program does not speak the version of this machine's cluster.
+    pub fn check(machine: &Machine) -> Result<(), Self> {
+        match machine.cluster().map(|cluster| cluster.version) {
+            Some(cluster) if cluster > CLUSTER_VERSION => {
+                Err(Self { cluster, program: CLUSTER_VERSION })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl StartError {

@@ -16,7 +16,7 @@ use crate::audit_log::AuditLog;
 use crate::codec::snapshot::{Standing, decode, encode, standing};
 use crate::codec::{CodecError, record};
 use crate::disk_id::Disks;
-use crate::error::StartError;
+use crate::error::{Outdated, StartError};
 use crate::leadership::Anchor;
 use crate::log_store::{LogStore, PurgeGate};
 use crate::probe::{Probe, Seen};
@@ -189,6 +189,7 @@ impl StateMachine {
             }
             _ => {
                 let held = inner.read();
+                Outdated::check(&held.machine)?;
                 inner.audit.put(held.machine.audit().values().cloned());
                 inner.disks.learn(held.standing.meta.last_membership.membership());
                 Ok(())
@@ -454,6 +455,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if standing.meta != *meta {
             return Err(io::Error::other("a snapshot is not the one it was announced as"));
         }
+        Outdated::check(&machine).map_err(io::Error::other)?;
         let inner = self.0.clone();
         inner.save(meta.clone(), bytes).await?;
         let (last, hash) = (meta.last_log_id, standing.hash);

@@ -14,12 +14,15 @@ use super::rpc::{self, Chunk, ReadFrom, Taken};
 use super::snapshot::Standing;
 use super::*;
 use crate::disk_id::DiskId;
+use crate::error::Outdated;
 use crate::types::{
     EntryPayload, LeaderId, LogEntry, LogId, Member, Membership, Payload, SnapshotMeta,
     StoredMembership, Vote,
 };
+use cryptorun_core::config::{CLUSTER_VERSION, Cluster};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
+use cryptorun_core::record::Record;
 use openraft::raft::{StreamAppendError, TransferLeaderError};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -368,4 +371,25 @@ fn record_keys_are_unique_and_numbers_sort_as_numbers() {
     let key = |number| record::key(&RecordKey::Audit(number)).expect("encodes");
     assert!(key(9) < key(10) && key(255) < key(256));
     assert_ne!(key(9), record::key(&RecordKey::Review(9)).expect("encodes"));
+}
+
+#[test]
+fn a_program_that_the_cluster_has_left_behind_says_what_to_install() {
+    let at = |version| {
+        let mut machine = Machine::default();
+        for record in samples::records() {
+            match record {
+                Record::Cluster(cluster) => {
+                    machine.load(Record::Cluster(Cluster { version, ..cluster }));
+                }
+                other => machine.load(other),
+            }
+        }
+        Outdated::check(&machine)
+    };
+    assert_eq!(at(CLUSTER_VERSION), Ok(()));
+    let left = at(CLUSTER_VERSION + 1).unwrap_err();
+    assert_eq!((left.cluster, left.program), (CLUSTER_VERSION + 1, CLUSTER_VERSION));
+    assert!(left.to_string().contains("install the newer one"));
+    assert_eq!(Outdated::check(&Machine::default()), Ok(()), "not founded yet");
 }
