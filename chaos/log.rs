@@ -135,6 +135,10 @@ impl Log for SimLog {
         self.inner.state_hash()
     }
 
+    fn no_space(&self) -> Option<String> {
+        self.inner.no_space()
+    }
+
     fn state_hash_at(&self, index: u64) -> Option<Hash> {
         self.inner.state_hash_at(index)
     }

@@ -251,6 +251,9 @@ impl Disk for LyingDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.disk.lock(path)
     }
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        self.disk.free(path)
+    }
     fn show(&self, path: &Path) -> PathBuf {
         self.disk.show(path)
     }

@@ -2,7 +2,7 @@
 
 use cryptorun_core::config::CLUSTER_VERSION;
 use cryptorun_core::machine::Machine;
-use cryptorun_platform::segments;
+use cryptorun_platform::segments::{self, NoSpace};
 use std::path::PathBuf;
 
 /// Why a node does not start. The program ends with exit code 8.
@@ -97,6 +97,9 @@ pub enum ProposeError {
     /// The command is too large for the log.
     #[error("the command does not fit a log entry: {0}")]
     TooLarge(String),
+    /// This node leads and its disk is full. Nothing was appended.
+    #[error("this node takes nothing more: {0}")]
+    NoSpace(NoSpace),
     /// It was appended; whether it commits is not known.
     #[error("outcome unknown: it was appended and no commit was seen; ask by its idempotency key")]
     OutcomeUnknown,

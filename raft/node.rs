@@ -30,6 +30,7 @@ use cryptorun_core::time::Timing;
 use cryptorun_platform::Platform;
 use cryptorun_platform::clock::BootTime;
 use cryptorun_platform::net::{CallError, Peers, Service};
+use cryptorun_platform::segments::{Log, NoSpace};
 use cryptorun_platform::spawn::Task;
 use openraft::errors::Fatal;
 use openraft_rt::{Instant, WatchReceiver};
@@ -99,6 +100,8 @@ pub struct Figures {
     pub voters_up: BTreeSet<u64>,
     /// Bytes of log on the disk.
     pub log_bytes: u64,
+    /// Why its disk takes nothing more, while it does not.
+    pub no_space: Option<NoSpace>,
 }
 
 /// Who belongs to the cluster.
@@ -312,7 +315,13 @@ impl Node {
             replicated,
             voters_up,
             log_bytes: self.0.log.segments().disk_bytes(),
+            no_space: self.0.no_space(),
         }
+    }
+
+    /// Why its disk takes nothing more, while it does not.
+    pub fn no_space(&self) -> Option<NoSpace> {
+        self.0.no_space()
     }
 
     /// Who belongs to the cluster, as it changes.
@@ -320,8 +329,8 @@ impl Node {
         self.0.members.subscribe()
     }
 
-    /// Returns when the disk has failed, when a newer program is needed, or Raft has stopped over it (a snapshot that could not be
-    /// written): the process must end. A stopped node is recoverable, one that goes on without its
+    /// Returns when the disk has failed (a full one has not), when a newer program is needed, or Raft
+    /// has stopped over it (a snapshot that could not be written): the process must end. A stopped node is recoverable, one that goes on without its
     /// log, or as an empty shell, is not.
     pub async fn failed(&self) -> String {
         let log = self.0.log.segments().failed();
@@ -442,6 +451,13 @@ impl Inner {
         )));
     }
 
+    /// A log that has no room for its next segment, or a snapshot that has none.
+    pub fn no_space(&self) -> Option<NoSpace> {
+        let machine = self.machine.inner();
+        let logs = [self.log.segments(), machine.audit().segments()];
+        logs.into_iter().find_map(Log::no_space).or_else(|| machine.no_space())
+    }
+
     pub fn heard_from(&self, peer: u64) {
         lock(&self.heard).insert(peer, self.platform.clock.boot());
     }
@@ -461,6 +477,7 @@ impl Inner {
     }
 
     fn stop_tasks(&self) {
+        self.machine.inner().give_up_waiting();
         for task in lock(&self.tasks).drain(..) {
             task.abort();
         }

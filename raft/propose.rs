@@ -5,7 +5,9 @@
 //!  2. a command is bound to the leadership whose anchor stamped it, or not appended at all;
 //!  3. what keeps sessions alive has places of its own, so no load of other commands delays it
 //!     beyond the entries already in flight;
-//!  4. `OutcomeUnknown` is said whenever a command may have been appended and no answer came.
+//!  4. a leader whose disk is full says so and takes nothing that can wait; sessions go on on the
+//!     others' disks until it has handed its leadership over;
+//!  5. `OutcomeUnknown` is said whenever a command may have been appended and no answer came.
 
 use crate::error::ProposeError;
 use crate::leadership::Leadership;
@@ -44,16 +46,24 @@ impl Default for Lanes {
 
 impl Lanes {
     fn of(&self, command: &Command) -> &Semaphore {
-        match command {
-            Command::OpenSession(_)
+        match keeps_sessions(command) {
+            true => &self.renewals,
+            false => &self.admissions,
+        }
+    }
+}
+
+/// Whether a command keeps sessions alive or lets go: it passes where others wait or are refused.
+fn keeps_sessions(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::OpenSession(_)
             | Command::Renew(_)
             | Command::EndSession(_)
             | Command::Release(_)
             | Command::Handover(_)
-            | Command::Tick => &self.renewals,
-            _ => &self.admissions,
-        }
-    }
+            | Command::Tick
+    )
 }
 
 /// A command that is in the log for good, and applied here.
@@ -94,6 +104,9 @@ impl Inner {
         let lane = self.lanes.of(&command);
         let _place = lane.try_acquire().map_err(|_| ProposeError::Overloaded)?;
         self.until_anchored().await?;
+        if let Some(short) = self.no_space().filter(|_| !keeps_sessions(&command)) {
+            return Err(ProposeError::NoSpace(short));
+        }
         let (responder, answer) = ProgressResponder::complete_only();
         let stamp = {
             let _order = self.lanes.appending.lock().await;

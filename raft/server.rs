@@ -135,6 +135,9 @@ impl Service for PeerService {
             }
             lane::TRANSFER => {
                 let request = rpc::read_transfer(&body).map_err(to_service)?;
+                if let Some(short) = self.node.no_space() {
+                    return Err(ServiceError(format!("it does not take the lead: {short}")));
+                }
                 Self::speaks_for_itself(from, request.from_leader())?;
                 let answer = raft.handle_transfer_leader(request).await.map_err(to_service)?;
                 rpc::transferred(&answer)

@@ -10,6 +10,7 @@ use crate::types::{LogId, SnapshotData};
 use bytes::Bytes;
 use cryptorun_core::machine::Machine;
 use cryptorun_platform::disk::{self, Disk};
+use cryptorun_platform::segments::NoSpace;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,6 +83,12 @@ impl Snapshots {
             self.disk.remove(&self.dir.join(name))?;
         }
         if old > 0 { self.disk.sync_dir(&self.dir) } else { Ok(()) }
+    }
+
+    /// What a full disk leaves undone: a snapshot of so many bytes.
+    pub(crate) fn no_space(&self, bytes: usize) -> NoSpace {
+        let free = self.disk.free(&self.dir).ok();
+        NoSpace { path: self.shown(), needed: bytes as u64, free }
     }
 
     /// In the order of what they hold: names are zero-padded.

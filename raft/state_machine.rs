@@ -6,7 +6,7 @@
 //!  2. the state hash covers index, keys and bytes of every change since the beginning, so two nodes
 //!     that differ anywhere differ at that index;
 //!  3. effects leave only while this node leads, and only those of its own leadership;
-//!  4. a snapshot is on the medium before openraft hears of it.
+//!  4. a snapshot is on the medium before openraft hears of it; on a full disk it waits.
 //!
 //! Reads are answered from memory. The state store follows a second behind ([`SAVE_EVERY`]): the log
 //! is what is durable, and a record that changed ten thousand times meanwhile is written once. A
@@ -33,6 +33,8 @@ use cryptorun_core::machine::{Effect, Machine};
 use cryptorun_core::position::Hash;
 use cryptorun_core::record::{Record, RecordKey};
 use cryptorun_platform::clock::Clock;
+use cryptorun_platform::disk::is_full;
+use cryptorun_platform::segments::NoSpace;
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
@@ -49,6 +51,9 @@ pub const EFFECTS_MAX: usize = 1024;
 
 /// How far the state store may lag: what a crash loses of it is applied again from the log.
 pub const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two tries to write a snapshot on a full disk.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
 
 /// State hashes remembered: at a hundred entries a second, those of the last half minute and more.
 const HASHES_KEPT: usize = 4096;
@@ -73,6 +78,7 @@ pub(crate) struct Inner {
     durable: AtomicU64,
     current: Mutex<Option<(SnapshotMeta, Bytes)>>,
     blocking: Blocking,
+    space: watch::Sender<Space>,
     leading: AtomicBool,
     applied: watch::Sender<Option<LogId>>,
     /// State hashes by index, the newest last.
@@ -83,6 +89,14 @@ pub(crate) struct Inner {
     pub(crate) audit_gap: Notify,
     disks: Arc<Disks>,
     probe: Option<Arc<dyn Probe>>,
+}
+
+/// Whether a snapshot waits for room.
+#[derive(Default)]
+struct Space {
+    short: Option<NoSpace>,
+    /// The node stops: nothing waits any more.
+    given_up: bool,
 }
 
 #[derive(Default)]
@@ -148,6 +162,7 @@ impl StateMachine {
             durable: AtomicU64::new(last.map_or(0, |id| id.index + 1)),
             current: Mutex::new(current),
             blocking,
+            space: watch::Sender::new(Space::default()),
             leading: AtomicBool::new(false),
             applied: watch::Sender::new(last),
             hashes: Mutex::default(),
@@ -480,10 +495,44 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 impl Inner {
+    /// As [`Log::no_space`](cryptorun_platform::segments::Log::no_space), for a snapshot.
+    pub fn no_space(&self) -> Option<NoSpace> {
+        self.space.borrow().short.clone()
+    }
+
+    /// Nothing waits for room any more: the node stops.
+    pub fn give_up_waiting(&self) {
+        self.space.send_modify(|space| space.given_up = true);
+    }
+
+    /// openraft would end over a snapshot that cannot be written; the log holds what it stands for.
+    async fn keep_when_there_is_space(&self, last: Option<LogId>, bytes: &Bytes) -> io::Result<()> {
+        let mut space = self.space.subscribe();
+        loop {
+            let (files, written) = (self.snapshots.clone(), bytes.clone());
+            let kept = self.blocking.run(move || files.keep(last, &written)).await;
+            match kept {
+                Err(error) if is_full(&error) && !space.borrow().given_up => {
+                    let short = self.snapshots.no_space(bytes.len());
+                    self.space.send_modify(|space| {
+                        if space.short.replace(short).is_none() {
+                            tracing::error!(%error, "no space for a snapshot: it waits");
+                        }
+                    });
+                    drop(tokio::time::timeout(SPACE_RETRY, space.wait_for(|s| s.given_up)).await);
+                }
+                other => {
+                    self.space.send_modify(|space| space.short = None);
+                    return other;
+                }
+            }
+        }
+    }
+
     /// Puts a snapshot on the medium, then makes it the current one.
     async fn save(self: &Arc<Self>, meta: SnapshotMeta, bytes: Bytes) -> io::Result<()> {
-        let (files, last, written) = (self.snapshots.clone(), meta.last_log_id, bytes.clone());
-        self.blocking.run(move || files.keep(last, &written)).await?;
+        let last = meta.last_log_id;
+        self.keep_when_there_is_space(last, &bytes).await?;
         self.durable.fetch_max(last.map_or(0, |id| id.index + 1), Ordering::AcqRel);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         // A build that ends after an install must not bring the older one back.

@@ -68,7 +68,7 @@ async fn follow_leadership(node: Arc<Inner>) {
 }
 
 /// Lets LogTime pass while something waits for it, and gives the lead away when this machine's
-/// clock cannot be trusted to count it.
+/// clock cannot be trusted to count it or its disk is full.
 async fn tick(node: Arc<Inner>) {
     let mut meter = RateMeter::default();
     // Half of what the protocol tolerates, in parts per million.
@@ -85,6 +85,12 @@ async fn tick(node: Arc<Inner>) {
             tracing::error!(rate_ppm = rate, "this clock's rate is off; handing leadership over");
             drop(node.raft.trigger().transfer_leader(to).await);
             continue;
+        }
+        if let Some(short) = node.no_space()
+            && let Some(to) = node.best_successor()
+        {
+            tracing::error!(%short, to, "this node's disk is full; handing leadership over");
+            drop(node.raft.trigger().transfer_leader(to).await);
         }
         if node.machine.inner().with_machine(waits_for_time) {
             let actor = Actor::Node(node.id);

@@ -4,11 +4,12 @@ use super::*;
 use crate::read::Consistency;
 use crate::settings::Io;
 use crate::state_store::MemoryStore;
-use cryptorun_core::command::{Command, Found, OpenSession, Outcome};
+use cryptorun_core::command::{Command, Found, OpenSession, Outcome, PauseScope};
 use cryptorun_core::config::{ClusterConfig, ClusterId, Limits};
 use cryptorun_core::people::Actor;
+use cryptorun_core::scope::{ScopeId, Tier};
 use cryptorun_core::session::{SessionKey, WorkerAddresses};
-use cryptorun_core::time::{LogTime, Profile, WallTime};
+use cryptorun_core::time::{LogTime, Millis, Profile, WallTime};
 use cryptorun_platform::clock::Clock;
 use cryptorun_platform::disk::{Disk, Keep, SimDisk};
 use cryptorun_platform::identity::{Class, SpiffeId};
@@ -303,6 +304,55 @@ async fn all_three_come_back_from_a_power_cut_with_everything_acknowledged() {
         let open = node.with_machine(|machine| machine.sessions().len());
         assert!(open > 0);
     }
+}
+
+/// A leader without room hands over before anything stops; it takes part as soon as there is some.
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_gives_the_lead_away_and_comes_back_alone() {
+    let mut cluster = Cluster::of_three().await;
+    cluster.found().await;
+    cluster.level().await;
+    let full = cluster.leader().await;
+    let disk = cluster.nodes[&full].1.clone();
+    disk.set_capacity(Some(0));
+    let mut refused = None;
+    let mut last = 0;
+    for number in 1..20_000 {
+        if cluster.node(full).no_space().is_some() {
+            let pause = Command::Pause(PauseScope {
+                scope: ScopeId::new(Tier::Warm, "global"),
+                reason: "to see".to_owned(),
+                span: Millis::mins(1),
+            });
+            refused = Some(cluster.node(full).propose(Actor::Node(1), None, None, pause).await);
+            break;
+        }
+        last = cluster.propose(worker(), session(number)).await.index;
+    }
+    match refused.expect("the log never wanted another segment") {
+        Err(crate::ProposeError::NoSpace(short)) => {
+            assert!(short.path.starts_with("n"), "{short}");
+            assert_eq!(short.free, Some(0));
+        }
+        other => panic!("{other:?}"),
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let leader = cluster.leader().await;
+    assert_ne!(leader, full, "it still leads");
+    for number in 20_000..22_000 {
+        last = cluster.propose(worker(), session(number)).await.index;
+    }
+    let fatal = tokio::time::timeout(Duration::from_secs(60), cluster.node(full).failed()).await;
+    assert!(fatal.is_err(), "{fatal:?}");
+
+    disk.set_capacity(None);
+    cluster.node(full).wait_applied(last, Duration::from_secs(60)).await.expect("catches up");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(cluster.node(full).no_space(), None);
+    let disk = cluster.crash(full);
+    cluster.start(full, disk, MemoryStore::default()).await;
+    cluster.level().await;
+    assert!(cluster.node(full).applied_index() >= last);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,7 +67,8 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
                 Err(ProposeError::Stopped) => return None,
                 Err(ProposeError::NotLeader { .. } | ProposeError::NoLeader) => return Some(()),
                 Err(
-                    error @ (ProposeError::Overloaded
+                    error @ (ProposeError::NoSpace { .. }
+                    | ProposeError::Overloaded
                     | ProposeError::OutcomeUnknown
                     | ProposeError::TooLarge { .. }),
                 ) => {

@@ -119,6 +119,11 @@ pub enum Failed {
     OutcomeUnknown,
     /// The leader is going down.
     Stopped,
+    /// Its disk is full.
+    NoSpace {
+        /// Which, and how full.
+        why: String,
+    },
     /// It may not be forwarded, or its actor may not.
     Refused {
         /// Why.
@@ -165,6 +170,7 @@ impl Reply {
             Self::Failed(failed) => Err(match failed {
                 Failed::NotLeader { leader } => ApiError::Elsewhere { node: leader, api: None },
                 Failed::NoLeader => ApiError::NoLeader,
+                Failed::NoSpace { why } => ApiError::NoSpace { why },
                 Failed::Overloaded => ApiError::Overloaded,
                 Failed::TooLarge { why } => ApiError::bad(why),
                 Failed::OutcomeUnknown => ApiError::OutcomeUnknown,
@@ -184,6 +190,7 @@ impl From<ProposeError> for Failed {
         match error {
             ProposeError::NotLeader { leader } => Self::NotLeader { leader },
             ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::NoSpace { why } => Self::NoSpace { why },
             ProposeError::Overloaded => Self::Overloaded,
             ProposeError::TooLarge { why } => Self::TooLarge { why },
             ProposeError::OutcomeUnknown => Self::OutcomeUnknown,

@@ -211,11 +211,13 @@ impl Api {
 
     /// Whether this node can do its work, and why not.
     fn readiness(&self) -> (bool, &'static str) {
+        let full = self.log().no_space().is_some();
         let leader = self.log().leadership().borrow().leader.is_some();
         match self.look(|machine, _| machine.cluster().is_some()) {
             false => (false, "waiting to be founded or joined"),
             true if self.partition().partition_mode => (false, "partition mode: no quorum"),
             true if !leader => (false, "no leader is known"),
+            true if full => (false, "no space left on its disk"),
             true => (true, "ready"),
         }
     }

@@ -64,6 +64,12 @@ pub enum ProposeError {
     /// Nobody leads, as far as this node knows; nothing happened.
     #[error("no leader is known")]
     NoLeader,
+    /// The leader's disk is full; nothing happened.
+    #[error("{why}")]
+    NoSpace {
+        /// Which, and how full.
+        why: String,
+    },
     /// Too much is in flight; nothing happened.
     #[error("too many proposals are waiting")]
     Overloaded,
@@ -235,6 +241,8 @@ pub trait Log: Send + Sync + 'static {
     fn members_joint(&self) -> bool;
     /// The id of this node's disk.
     fn disk(&self) -> Option<u64>;
+    /// Why this node's disk takes nothing more, while it does not.
+    fn no_space(&self) -> Option<String>;
     /// Chained hash of the machine at its index.
     fn state_hash(&self) -> (u64, Hash);
     /// The same as it was at an index, while that is remembered.

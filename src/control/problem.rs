@@ -60,6 +60,12 @@ pub enum ApiError {
     /// Nobody leads; nothing happened.
     #[error("no leader is known to this node; nothing was changed")]
     NoLeader,
+    /// The leader's disk is full; nothing happened.
+    #[error("{why}; nothing was changed")]
+    NoSpace {
+        /// Which, and how full.
+        why: String,
+    },
     /// Too much is in flight; nothing happened.
     #[error("too many requests are waiting; nothing was changed")]
     Overloaded,
@@ -106,6 +112,7 @@ impl From<ProposeError> for ApiError {
         match error {
             ProposeError::NotLeader { leader } => Self::Elsewhere { node: leader, api: None },
             ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::NoSpace { why } => Self::NoSpace { why },
             ProposeError::Overloaded => Self::Overloaded,
             ProposeError::TooLarge { why } => Self::Bad { why },
             ProposeError::OutcomeUnknown => Self::OutcomeUnknown,
@@ -161,6 +168,7 @@ impl ApiError {
             Self::Elsewhere { .. } => "not_leader",
             Self::Moved { .. } => "moved",
             Self::NoLeader => "no_leader",
+            Self::NoSpace { .. } => "no_space",
             Self::Overloaded => "overloaded",
             Self::TooMany { .. } => "too_many_requests",
             Self::TooLarge { .. } => "too_large",
@@ -180,7 +188,11 @@ impl ApiError {
             Self::NotFound { .. } => 404,
             Self::Conflict { .. } => 409,
             Self::Elsewhere { .. } | Self::Moved { .. } => 307,
-            Self::NoLeader | Self::Overloaded | Self::NotReady { .. } | Self::Stopping => 503,
+            Self::NoLeader
+            | Self::NoSpace { .. }
+            | Self::Overloaded
+            | Self::NotReady { .. }
+            | Self::Stopping => 503,
             Self::TooMany { .. } => 429,
             Self::TooLarge { .. } => 413,
             Self::OutcomeUnknown => 504,
@@ -194,6 +206,7 @@ impl ApiError {
             Self::NoLeader => "try again, or ask ?consistency=stale what this node knows",
             Self::Overloaded | Self::TooMany { .. } => "wait a second and try again",
             Self::OutcomeUnknown => "ask GET /v1/requests/{key} before trying again",
+            Self::NoSpace { .. } => "free some there, or try again: it hands its leadership over",
             Self::Elsewhere { .. } => "follow the Location header to the leader",
             Self::Stopping => "ask another node",
             Self::Refused(Refusal::Void { .. }) => {

@@ -118,6 +118,7 @@ impl Log for RaftLog {
                 Err(ProposeError::NotLeader { leader })
             }
             Err(From::NotLeader { .. } | From::NoLeader) => Err(ProposeError::NoLeader),
+            Err(error @ From::NoSpace(_)) => Err(ProposeError::NoSpace { why: error.to_string() }),
             Err(From::Overloaded) => Err(ProposeError::Overloaded),
             Err(From::TooLarge(why)) => Err(ProposeError::TooLarge { why }),
             Err(From::OutcomeUnknown) => Err(ProposeError::OutcomeUnknown),
@@ -197,6 +198,10 @@ impl Log for RaftLog {
 
     fn disk(&self) -> Option<u64> {
         Some(self.node.disk().number())
+    }
+
+    fn no_space(&self) -> Option<String> {
+        self.node.no_space().map(|short| short.to_string())
     }
 
     fn state_hash_at(&self, index: u64) -> Option<Hash> {

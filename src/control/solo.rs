@@ -189,6 +189,10 @@ impl Log for SoloLog {
         None
     }
 
+    fn no_space(&self) -> Option<String> {
+        None
+    }
+
     fn state_hash_at(&self, _: u64) -> Option<Hash> {
         None
     }

@@ -675,6 +675,9 @@ pub struct NodeStanding {
     pub last_term: u64,
     /// For how long it has been without a quorum.
     pub quorum_lost: Option<Millis>,
+    /// Why its disk takes nothing more, while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_space: Option<String>,
     /// Its wall clock.
     pub wall: WallTime,
 }

@@ -60,6 +60,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Takes a file as a lock, made if missing, until the answer is dropped or the process ends.
     /// `WouldBlock` when somebody has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+    /// Bytes that may still be written where `path` is.
+    fn free(&self, path: &Path) -> io::Result<u64>;
     /// The path as a person would type it: for messages.
     fn show(&self, path: &Path) -> PathBuf;
 }
@@ -93,10 +95,17 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
         disk.remove(&temporary)?; // Left by a crash.
     }
     let mut file = disk.open(&temporary, Open::Create)?;
-    file.write_at(bytes, 0)?;
-    file.sync_data()?;
-    disk.rename(&temporary, path)?;
+    let written = file.write_at(bytes, 0).and_then(|()| file.sync_data());
+    if let Err(error) = written.and_then(|()| disk.rename(&temporary, path)) {
+        let _ = disk.remove(&temporary); // Gives the space back; the next call would too.
+        return Err(error);
+    }
     disk.sync_dir(path.parent().unwrap_or(Path::new("")))
+}
+
+/// Whether an error says that there is no room: something that passes, unlike the others.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

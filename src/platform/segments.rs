@@ -20,7 +20,8 @@
 //!     without a hole: a batch is there whole or not at all;
 //!  2. what recovery hands out is on the medium: it rewrites and syncs the last batch first, since a
 //!     process that died before its sync (or on a failed one) left it in the page cache only;
-//!  3. after an I/O error nothing is written any more: its batch and all later appends fail;
+//!  3. after an I/O error nothing is written any more: its batch and all later appends fail. Want
+//!     of room is none: the batch waits until there is some, or until the log is closed;
 //!  4. a segment file bears its final name only once it is zeroed, has its header and is synced, so
 //!     a half-made one is recognised by its name (`*.new`) and removed;
 //!  5. segments go from the oldest up, one directory sync each, so a hole is never a crash's work.
@@ -39,11 +40,13 @@
 //! repair that drops records, reuse of old files.
 //! Next: `segments/recover.rs` for the rules above as code, `segments/driver.rs` for who writes when.
 
+
 mod driver;
 mod error;
 mod format;
 mod read;
 mod recover;
+mod space;
 mod spare;
 mod writer;
 
@@ -53,11 +56,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::disk::{Disk, SyncMode};
 use crate::spawn::Spawn;
 use driver::{Shared, Then};
-pub use error::{Failure, OpenError, ReadError};
+pub use error::{Failure, NoSpace, OpenError, ReadError};
 pub use format::{MAX_KIND, Owner};
 pub use writer::Batch;
 
@@ -128,7 +132,7 @@ pub enum Driver {
     /// A thread for writing and one that zeroes the next segment ahead of time.
     Thread,
     /// One task that blocks for each write, takes `sync_delay` between write and sync, and zeroes
-    /// segments as it needs them: for the simulator.
+    /// the next segment when it has nothing else to do: for the simulator.
     Task { spawn: Arc<dyn Spawn>, sync_delay: SyncDelay },
 }
 
@@ -215,6 +219,17 @@ impl Log {
     /// Returns when an I/O error has stopped the log, and never otherwise.
     pub async fn failed(&self) -> Failure {
         self.shared().failed().await
+    }
+
+    /// Why there is no room for the next segment, while there is none. What is left of the current
+    /// one is still written to: for what must not wait, callers keep the rest back.
+    pub fn no_space(&self) -> Option<NoSpace> {
+        self.space().borrow().clone()
+    }
+
+    /// As [`Log::no_space`], for waiting on.
+    pub fn space(&self) -> watch::Receiver<Option<NoSpace>> {
+        self.shared().space.watch()
     }
 
     /// Records from `from` on that are on the medium, about `max_bytes` of bodies and at least one

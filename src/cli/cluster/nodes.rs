@@ -11,7 +11,7 @@ use cryptorun_core::wire::{NodeSeen, NodeStanding};
 
 #[derive(Clone, Debug, Args)]
 pub struct Nodes {
-    /// Exit 1 when one does not answer or is in another state
+    /// Exit 1 when one does not answer, has no space left or is in another state
     #[arg(long)]
     check: bool,
 }
@@ -19,8 +19,17 @@ pub struct Nodes {
 pub async fn run(args: Nodes, context: &mut Context) -> Ended {
     let nodes: Vec<NodeSeen> = context.client.get("/v1/cluster/nodes").await?;
     context.show(&nodes, |nodes, screen| table(nodes, &screen.facts))?;
-    let well = nodes.iter().all(|node| node.standing.is_some() && node.agrees != Some(false));
+    let well = nodes.iter().all(|node| {
+        let works = node.standing.as_ref().is_some_and(|standing| standing.no_space.is_none());
+        works && node.agrees != Some(false)
+    });
     Ok(if args.check && !well { Exit::CheckFailed } else { Exit::Done })
+}
+
+/// What is wrong with it, as far as one line can say.
+fn cause(node: &NodeSeen) -> String {
+    let no_space = || node.standing.as_ref().and_then(|standing| standing.no_space.clone());
+    node.cause.clone().or_else(no_space).unwrap_or_default()
 }
 
 /// Also shown by `upgrade`.
@@ -47,7 +56,7 @@ pub fn table(nodes: &[NodeSeen], facts: &Facts) -> String {
             said(|s| s.applied.to_string()).into(),
             state.into(),
             or_none(node.standing.as_ref().and_then(|s| s.disk.clone())).into(),
-            node.cause.clone().unwrap_or_default().into(),
+            cause(node).into(),
         ]);
     }
     table.draw(facts)

@@ -165,6 +165,7 @@ mod tests {
             last,
             last_term,
             quorum_lost: None,
+            no_space: None,
             wall: WallTime(0),
         });
         Asked { endpoint: format!("n{node}:1"), standing, cause: None }

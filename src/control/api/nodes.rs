@@ -39,6 +39,7 @@ impl Api {
             last: extent.last.1,
             last_term: extent.last.0,
             quorum_lost: log.quorum_lost_for(),
+            no_space: log.no_space(),
             wall: parts.platform.clock.wall(),
         }
     }

@@ -102,6 +102,11 @@ impl Disk for RealDisk {
         }
     }
 
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(self.at(path))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn show(&self, path: &Path) -> PathBuf {
         self.at(path)
     }

@@ -139,12 +139,24 @@ impl SimDisk {
 
     /// How long the write is that [`Keep::Torn`] would tear.
     pub fn last_pending_write(&self) -> usize {
+        self.last_pending().map_or(0, |(_, bytes)| bytes.len())
+    }
+
+    /// The file and the bytes of that write.
+    pub fn last_pending(&self) -> Option<(PathBuf, Vec<u8>)> {
         let state = self.state();
-        let len = |p: &Pending| match p {
-            Pending::Write { bytes, .. } => Some(bytes.len()),
+        let write = |p: &Pending| match p {
+            Pending::Write { inode, bytes, .. } => Some((*inode, bytes.clone())),
             Pending::Names { .. } => None,
         };
-        state.pending.iter().rev().find_map(len).unwrap_or(0)
+        let (inode, bytes) = state.pending.iter().rev().find_map(write)?;
+        let named = state.names.iter().find(|(_, named)| **named == inode);
+        Some((named.map(|(path, _)| path.clone()).unwrap_or_default(), bytes))
+    }
+
+    /// Every file by its path, sorted.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.state().names.keys().cloned().collect()
     }
 
     /// Changes bytes behind everybody's back, on the medium too: a rotten sector.
@@ -212,8 +224,12 @@ impl State {
         self.pending.push(Pending::Names { dirs, unlink, link });
     }
 
+    fn used(&self) -> usize {
+        self.names.values().map(|inode| self.files[inode].seen.len()).sum()
+    }
+
     fn write(&mut self, inode: u64, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        let used: usize = self.names.values().map(|inode| self.files[inode].seen.len()).sum();
+        let used = self.used();
         let file = self.files.entry(inode).or_default();
         let grown = (offset + bytes.len()).saturating_sub(file.seen.len());
         let lacks_room = self.capacity.is_some_and(|room| (used + grown) as u64 > room);
@@ -425,6 +441,12 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(SimLock { disk: self.clone(), path: path.to_path_buf() }))
+    }
+
+    fn free(&self, _path: &Path) -> io::Result<u64> {
+        let state = self.alive()?;
+        let used = state.used() as u64;
+        Ok(state.capacity.map_or(u64::MAX, |room| room.saturating_sub(used)))
     }
 
     fn show(&self, path: &Path) -> PathBuf {

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::error::{Doing, Failed};
 use super::format::{MAX_KIND, Owner, file_name};
 use super::recover::{Recovered, Segment};
+use super::space::{RETRY, Space};
 use super::spare::Spares;
 use super::writer::{Writer, Written, record_bytes};
 use super::{
@@ -37,6 +38,7 @@ pub struct Shared {
     drained: Notify,
     view: Mutex<View>,
     state: watch::Sender<State>,
+    pub space: Arc<Space>,
     removing: Mutex<()>,
 }
 
@@ -108,13 +110,14 @@ pub fn start(
     let (disk, dir, owner) = (recovered.disk.clone(), recovered.dir.clone(), settings.owner);
     let segments = std::mem::take(&mut recovered.segments);
     let size = settings.segment_bytes;
+    let space = Arc::new(Space::new(disk.clone(), dir.clone(), size));
     let spares = match driver {
-        Driver::Thread => Spares::ahead(disk.clone(), dir.clone(), size).doing(
+        Driver::Thread => Spares::ahead(disk.clone(), dir.clone(), size, space.clone()).doing(
             disk.as_ref(),
             "start a thread for",
             &dir,
         )?,
-        Driver::Task { .. } => Spares::inline(disk.clone(), dir.clone(), size),
+        Driver::Task { .. } => Spares::inline(disk.clone(), dir.clone(), size, space.clone()),
     };
     let (writer, founded) = Writer::new(recovered, settings, spares)?;
     let mut view = View { segments, end: Position::default() };
@@ -134,6 +137,7 @@ pub fn start(
         drained: Notify::new(),
         view: Mutex::new(view),
         state: watch::Sender::new(State::default()),
+        space,
         removing: Mutex::new(()),
     });
     let running = Running { writer, shared: Gone(shared.clone()) };
@@ -173,9 +177,17 @@ impl Drop for Gone {
 fn run_thread(mut running: Running) {
     let Running { writer, shared: Gone(shared) } = &mut running;
     while let Some(items) = shared.wait(writer.batch_bytes()) {
-        let result = match write(writer, &items) {
-            Ok(Some(written)) => writer.sync(&written).map(|()| Some(written)),
-            other => other,
+        let result = loop {
+            match write(writer, &items) {
+                Ok(Some(written)) => break writer.sync(&written).map(|()| Some(written)),
+                Err(failed) if failed.can_wait() => {
+                    shared.space.short(&failed);
+                    if !shared.wait_for_space() {
+                        break Err(failed);
+                    }
+                }
+                other => break other,
+            }
         };
         shared.settle(items, result);
     }
@@ -187,16 +199,28 @@ async fn run_task(mut running: Running, sync_delay: SyncDelay) {
     loop {
         match shared.next(writer.batch_bytes()) {
             Next::Write(items) => {
-                let result = match write(writer, &items) {
-                    Ok(Some(written)) => {
-                        pause(sync_delay()).await;
-                        writer.sync(&written).map(|()| Some(written))
+                let result = loop {
+                    match write(writer, &items) {
+                        Ok(Some(written)) => {
+                            pause(sync_delay()).await;
+                            break writer.sync(&written).map(|()| Some(written));
+                        }
+                        Err(failed) if failed.can_wait() => {
+                            shared.space.short(&failed);
+                            if !shared.wait_for_space_in_task().await {
+                                break Err(failed);
+                            }
+                        }
+                        other => break other,
                     }
-                    other => other,
                 };
                 shared.settle(items, result);
             }
-            Next::Wait => shared.work_for_task.notified().await,
+            Next::Wait if writer.prepare() => shared.work_for_task.notified().await,
+            Next::Wait => {
+                let woken = shared.work_for_task.notified();
+                drop(tokio::time::timeout(RETRY, woken).await);
+            }
             Next::End => break,
         }
     }
@@ -352,6 +376,27 @@ impl Shared {
         }
     }
 
+    /// False when the log is to end and not to wait.
+    fn wait_for_space(&self) -> bool {
+        let queue = lock(&self.queue);
+        let waited = self.work.wait_timeout_while(queue, RETRY, |queue| !queue.is_ending());
+        let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !queue.is_ending()
+    }
+
+    async fn wait_for_space_in_task(&self) -> bool {
+        let ended = async {
+            loop {
+                let woken = self.work_for_task.notified();
+                if lock(&self.queue).is_ending() {
+                    return;
+                }
+                woken.await;
+            }
+        };
+        tokio::time::timeout(RETRY, ended).await.is_err()
+    }
+
     /// Tells everybody how their batch went, in order.
     fn settle(&self, items: Vec<Item>, result: Result<Option<Written>, Failed>) {
         let places = match result {
@@ -439,6 +484,10 @@ impl Queue {
             true if self.closing => Next::End,
             true => Next::Wait,
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.closing || self.stopped
     }
 
     fn has_room(&self) -> bool {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, is_full};
 
 /// Why a log cannot be opened. Nothing has been changed when it is one of the first five.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,24 @@ impl Failure {
     }
 }
 
+/// There is no room for a log's next segment. It keeps what it has, goes on in what is left of the
+/// current one, then waits; it goes on by itself once there is room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no space for the next {needed} bytes in {path}{}", free.map(|free| format!(" ({free} are free)")).unwrap_or_default())]
+pub struct NoSpace {
+    pub path: PathBuf,
+    pub needed: u64,
+    /// Bytes, where the disk could say.
+    pub free: Option<u64>,
+}
+
+impl NoSpace {
+    /// As an `io::Error` of its kind.
+    pub fn to_io(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::StorageFull, self.clone())
+    }
+}
+
 /// An error of the disk together with what was tried, on which file.
 #[derive(Debug)]
 pub(super) struct Failed {
@@ -64,6 +82,17 @@ pub(super) struct Failed {
     pub path: PathBuf,
     pub source: io::Error,
 }
+
+impl Failed {
+    /// Whether what was tried may be tried again once there is room. Not a sync: after its error
+    /// nothing is known about what was written before.
+    pub fn can_wait(&self) -> bool {
+        is_full(&self.source) && self.action != SYNC
+    }
+}
+
+/// What a failed sync is told from the others by.
+pub(super) const SYNC: &str = "sync";
 
 /// `disk.remove(path).doing(disk, "remove", path)?`
 pub(super) trait Doing<T> {

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use super::error::{Doing, Failed};
+use super::space::{RETRY, Space};
 use crate::disk::{Disk, DiskFile, Open};
 
 /// A zeroed file that has no number yet.
@@ -25,66 +26,121 @@ pub struct Spares {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     size: u64,
-    ahead: Option<Ahead>,
+    space: Arc<Space>,
+    source: Source,
+}
+
+enum Source {
+    Thread(Ahead),
+    /// Made by the writer itself when it has nothing else to do.
+    Inline(Option<Spare>),
 }
 
 struct Ahead {
     ready: Receiver<Result<Spare, Failed>>,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    /// None once it was waited for.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Spares {
-    /// Makes each one when it is asked for.
-    pub fn inline(disk: Arc<dyn Disk>, dir: PathBuf, size: u64) -> Self {
-        Self { disk, dir, size, ahead: None }
+    /// Made by whoever asks.
+    pub fn inline(disk: Arc<dyn Disk>, dir: PathBuf, size: u64, space: Arc<Space>) -> Self {
+        Self { disk, dir, size, space, source: Source::Inline(None) }
     }
 
     /// Keeps one ready, made by a thread.
-    pub fn ahead(disk: Arc<dyn Disk>, dir: PathBuf, size: u64) -> io::Result<Self> {
+    pub fn ahead(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        size: u64,
+        space: Arc<Space>,
+    ) -> io::Result<Self> {
         let (give, ready) = sync_channel(0);
         let stop = Arc::new(AtomicBool::new(false));
-        let maker = (disk.clone(), dir.clone(), stop.clone());
+        let maker = (disk.clone(), dir.clone(), space.clone(), stop.clone());
         let thread =
             std::thread::Builder::new().name("segments-ahead".into()).spawn(move || {
-                let (disk, dir, stop) = maker;
-                for n in 0_u64.. {
+                let (disk, dir, space, stop) = maker;
+                let mut n = 0_u64;
+                while !stop.load(Ordering::Relaxed) {
                     let path = dir.join(format!("ahead-{n}.new"));
-                    let made = make(disk.as_ref(), path, size, &stop);
-                    if stop.load(Ordering::Relaxed) || give.send(made).is_err() {
-                        break;
+                    let made = make(disk.as_ref(), path, size, &stop, &space);
+                    match made {
+                        Err(failed) if failed.can_wait() => {
+                            // A writer that waits is told, and asks again.
+                            drop(give.try_send(Err(failed)));
+                            std::thread::park_timeout(RETRY);
+                        }
+                        _ if stop.load(Ordering::Relaxed) => break,
+                        made => match give.send(made) {
+                            Ok(()) => n += 1,
+                            Err(_) => break,
+                        },
                     }
                 }
             })?;
-        Ok(Self { disk, dir, size, ahead: Some(Ahead { ready, stop, thread }) })
+        let source = Source::Thread(Ahead { ready, stop, thread: Some(thread) });
+        Ok(Self { disk, dir, size, space, source })
+    }
+
+    /// Makes one ahead where nobody else does. False when there is no room.
+    pub fn prepare(&mut self) -> bool {
+        if let Source::Inline(ready @ None) = &mut self.source {
+            let path = self.dir.join("ahead.new");
+            let made =
+                make(self.disk.as_ref(), path, self.size, &AtomicBool::new(false), &self.space);
+            match made {
+                Ok(spare) => *ready = Some(spare),
+                Err(failed) => return !failed.can_wait(), // Others show when it is needed.
+            }
+        }
+        true
+    }
+
+    /// A batch that had waited has found its room.
+    pub fn found_space(&self) {
+        self.space.found();
     }
 
     /// A spare of at least `size` bytes.
     pub fn take(&mut self, size: u64) -> Result<Spare, Failed> {
-        // What failed ahead of time is tried once more: space may have been freed since.
-        if let Some(Ok(Ok(mut spare))) = self.ahead.as_ref().map(|ahead| ahead.ready.recv()) {
-            if spare.size < size {
-                let path = &spare.path;
-                zero(spare.file.as_mut(), spare.size, size, &AtomicBool::new(false)).doing(
-                    self.disk.as_ref(),
-                    "extend",
-                    path,
-                )?;
-                spare.size = size;
+        let ready = match &mut self.source {
+            Source::Inline(ready) => ready.take(),
+            Source::Thread(ahead) => match ahead.ready.recv() {
+                Ok(Ok(spare)) => Some(spare),
+                Ok(Err(failed)) if failed.can_wait() => return Err(failed),
+                // What failed ahead of time is tried once more.
+                Ok(Err(_)) | Err(_) => None,
+            },
+        };
+        let Some(mut spare) = ready else {
+            let path = self.dir.join("now.new");
+            let size = self.size.max(size);
+            return make(self.disk.as_ref(), path, size, &AtomicBool::new(false), &self.space);
+        };
+        if spare.size < size {
+            let path = &spare.path;
+            let extended = zero(spare.file.as_mut(), spare.size, size, &AtomicBool::new(false))
+                .doing(self.disk.as_ref(), "extend", path);
+            if let Err(failed) = extended {
+                let _ = self.disk.remove(path);
+                return Err(failed);
             }
-            return Ok(spare);
+            spare.size = size;
         }
-        let path = self.dir.join("now.new");
-        make(self.disk.as_ref(), path, self.size.max(size), &AtomicBool::new(false))
+        Ok(spare)
     }
 }
 
 impl Drop for Spares {
     /// Waits for the thread: whoever opens the directory next must not meet it.
     fn drop(&mut self) {
-        if let Some(Ahead { ready, stop, thread }) = self.ahead.take() {
-            stop.store(true, Ordering::Relaxed);
-            drop(ready);
+        let Source::Thread(Ahead { ready, stop, thread }) = &mut self.source else { return };
+        stop.store(true, Ordering::Relaxed);
+        drop(std::mem::replace(ready, sync_channel(0).1));
+        if let Some(thread) = thread.take() {
+            thread.thread().unpark();
             if thread.join().is_err() {
                 tracing::error!("the thread that makes segments ahead has panicked");
             }
@@ -92,13 +148,25 @@ impl Drop for Spares {
     }
 }
 
-fn make(disk: &dyn Disk, path: PathBuf, size: u64, stop: &AtomicBool) -> Result<Spare, Failed> {
+fn make(
+    disk: &dyn Disk,
+    path: PathBuf,
+    size: u64,
+    stop: &AtomicBool,
+    space: &Space,
+) -> Result<Spare, Failed> {
     let made = try_make(disk, &path, size, stop);
     match made {
-        Ok(file) => Ok(Spare { path, file, size }),
+        Ok(file) => {
+            space.found();
+            Ok(Spare { path, file, size })
+        }
         Err(failed) => {
             // Gives the space back; recovery would too.
             let _ = disk.remove(&path);
+            if failed.can_wait() {
+                space.short(&failed);
+            }
             Err(failed)
         }
     }

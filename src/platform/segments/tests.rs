@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod model;
+mod space;
 
 use std::future::Future;
 use std::path::Path;
@@ -28,7 +29,8 @@ fn task() -> Driver {
 
 /// Runs on a runtime that ends with it, and with that every writer.
 fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(future)
 }
 
 fn open(disk: &SimDisk, settings: &Settings) -> Result<(Log, Vec<Record>), OpenError> {
@@ -134,6 +136,8 @@ async fn a_log_goes_on_in_the_other_mode() {
 async fn many_appends_share_one_sync_and_are_answered_in_order() {
     let disk = SimDisk::new();
     let (log, _) = open(&disk, &settings(SyncMode::FdataSync, 1 << 20)).unwrap();
+    log.flush().await.unwrap();
+    tokio::task::yield_now().await; // The next segment is made.
     let before = disk.changes();
     let told: Arc<Mutex<Vec<u32>>> = Arc::default();
     for id in 0..100 {
@@ -153,6 +157,8 @@ async fn many_appends_share_one_sync_and_are_answered_in_order() {
 async fn a_lazy_record_waits_for_somebody_elses_sync() {
     let disk = SimDisk::new();
     let (log, _) = open(&disk, &settings(SyncMode::FdataSync, 1 << 20)).unwrap();
+    log.flush().await.unwrap();
+    tokio::task::yield_now().await; // The next segment is made.
     let before = disk.changes();
     log.append(1, |buf| buf.extend(body(0, 9)), None);
     for _ in 0..10 {

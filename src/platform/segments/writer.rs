@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::error::{Doing, Failed};
+use super::error::{Doing, Failed, SYNC};
 use super::format::{
     AROUND, AROUND_BATCH, BEGIN, BEGIN_SIZE, Begin, END, FORMAT, HEADER, Header, MARK, MAX_KIND,
     Owner, file_name, push_record, size_claimed,
@@ -46,6 +46,9 @@ pub struct Writer {
     records: Batch,
     starts: Vec<usize>,
     buf: Vec<u8>,
+    /// A batch in `buf` that found no room: the same bytes go to the same place, or what a part of
+    /// them left there would stand behind another batch.
+    waiting: Option<(usize, Vec<Position>)>,
     /// Held while anything of this may write.
     _lock: Box<dyn DiskLock>,
 }
@@ -112,6 +115,7 @@ impl Writer {
             records: Batch { bytes: Vec::new(), version: settings.record_version },
             starts: Vec::new(),
             buf: Vec::new(),
+            waiting: None,
             _lock: lock,
         };
         if !is_new && writer.sync == SyncMode::Direct {
@@ -127,12 +131,23 @@ impl Writer {
         MAX_BATCH.min(segment.saturating_sub(around)).max(1)
     }
 
+    /// Makes the next segment ahead, where no thread does. False when there is no room.
+    pub fn prepare(&mut self) -> bool {
+        self.spares.prepare()
+    }
+
     /// Writes one batch, in a new segment if this one is full. Nothing of it counts before
-    /// [`Writer::sync`]. None when there is nothing to write.
+    /// [`Writer::sync`]. None when there is nothing to write. After an error that can wait, it is
+    /// called again with the same records.
     pub fn write<'a>(
         &mut self,
         records: impl Iterator<Item = (u8, &'a [u8])>,
     ) -> Result<Option<Written>, Failed> {
+        if let Some((size, places)) = self.waiting.take() {
+            let written = self.put_batch(size, places)?;
+            self.spares.found_space();
+            return Ok(Some(written));
+        }
         self.records.bytes.clear();
         self.starts.clear();
         for (kind, body) in records {
@@ -161,18 +176,28 @@ impl Writer {
         let segment = self.active.header.segment;
         let place = |start: &usize| Position { segment, offset: first + *start as u64 };
         let places = self.starts.iter().map(place).collect();
-        let written = self.put(size, places)?;
+        self.put_batch(size, places).map(Some)
+    }
+
+    fn put_batch(&mut self, size: usize, places: Vec<Position>) -> Result<Written, Failed> {
+        let written = match self.put(size, places.clone()) {
+            Err(failed) if failed.can_wait() => {
+                self.waiting = Some((size, places));
+                return Err(failed);
+            }
+            other => other?,
+        };
         self.active.has_records = true;
         if self.buf.capacity() > 2 * MAX_BATCH {
             (self.buf, self.records.bytes) = (Vec::new(), Vec::new());
         }
-        Ok(Some(written))
+        Ok(written)
     }
 
     /// Puts what was written on the medium.
     pub fn sync(&mut self, written: &Written) -> Result<(), Failed> {
         let path = self.path();
-        self.active.file.sync_data().doing(self.disk.as_ref(), "sync", &path)?;
+        self.active.file.sync_data().doing(self.disk.as_ref(), SYNC, &path)?;
         self.active.next = written.next;
         self.next_batch += 1;
         Ok(())
@@ -301,10 +326,16 @@ impl Place<'_> {
         let mut spare = spares.take((u64::from(start) + batch as u64).next_multiple_of(BLOCK))?;
         let (owner, size) = (self.owner, spare.size);
         let header = Header { format: FORMAT, start, owner, segment, size, first_batch };
-        spare.file.write_at(&header.encode(), 0).doing(disk, "write", &spare.path)?;
-        spare.file.sync_data().doing(disk, "sync", &spare.path)?;
-        disk.rename(&spare.path, &path).doing(disk, "name", &path)?;
-        disk.sync_dir(self.dir).doing(disk, "sync", self.dir)?;
+        let file = spare.file.as_mut();
+        let prepared = file.write_at(&header.encode(), 0).and_then(|()| file.sync_data());
+        let prepared = prepared.doing(disk, "prepare", &spare.path);
+        let named =
+            prepared.and_then(|()| disk.rename(&spare.path, &path).doing(disk, "name", &path));
+        if let Err(failed) = named {
+            let _ = disk.remove(&spare.path); // Whatever became of it, another is made.
+            return Err(failed);
+        }
+        disk.sync_dir(self.dir).doing(disk, SYNC, self.dir)?;
         let file = match sync {
             SyncMode::Direct => disk.open(&path, Open::Direct).doing(disk, "open", &path)?,
             SyncMode::FdataSync => spare.file,
