@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use cryptorun_core::report::DiskState;
 use cryptorun_platform::clock::{BootTime, Clock};
-use cryptorun_platform::disk::{Disk, SyncMode};
+use cryptorun_platform::disk::{Disk, SyncMode, is_full};
 use cryptorun_platform::segments::{
     Driver, Log, OpenError, Owner, Position, ReadError, Record, Restate, Settings,
 };
@@ -190,6 +190,7 @@ impl Queue {
         if let Some(error) = damage {
             return Err(error);
         }
+        recovered.skip_deleted(log.first_segment());
         *lock(&small) = recovered;
         let status = Status { disk: DiskState::Ok, syncs: 0, synced_at: None, level: Level::Ok };
         let inner = Inner {
@@ -218,15 +219,16 @@ impl Queue {
         for batch in events.chunks(BATCH_EVENTS) {
             self.room().await;
             loop {
+                self.space().await;
                 let begun = self.inner.clock.boot();
-                match self.try_append(batch).await {
+                match self.append_and_say(batch).await {
                     Ok(()) => {
                         self.inner.synced(begun);
                         break;
                     }
-                    Err(error) if is_full(error.kind()) => {
+                    Err(error) if is_full(&error) => {
                         self.inner.disk_is(DiskState::Full, Some(&error));
-                        self.wait_for_space().await?;
+                        self.reopen().await?;
                     }
                     Err(error) => {
                         self.inner.disk_is(DiskState::Failed, Some(&error));
@@ -243,10 +245,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Proves that the disk takes a write: a small record, synced. For each renewal.
+    /// Proves that the disk takes a write: a small record, synced. For each renewal. A full disk
+    /// takes none: what is left of the segment is for acknowledgements, which make room.
     pub async fn prove(&self) -> Result<(), QueueError> {
         let begun = self.inner.clock.boot();
         let log = self.inner.log();
+        if let Some(short) = log.no_space() {
+            let error = short.to_io();
+            self.inner.disk_is(DiskState::Full, Some(&error));
+            return Err(QueueError::Failed(error));
+        }
         let body = begun.0.to_le_bytes();
         match log.append_durable(codec::PROOF, &body).await {
             Ok(_) => {
@@ -254,7 +262,7 @@ impl Queue {
                 Ok(())
             }
             Err(error) => {
-                let full = is_full(error.kind());
+                let full = is_full(&error);
                 let state = if full { DiskState::Full } else { DiskState::Failed };
                 self.inner.disk_is(state, Some(&error));
                 Err(QueueError::Failed(error))
@@ -320,9 +328,34 @@ impl Queue {
         }
     }
 
-    /// The log beneath stopped for good at its first error; a new one takes its place once the disk
-    /// has room.
-    async fn wait_for_space(&self) -> Result<(), QueueError> {
+    /// Waits while the disk is full, and says so.
+    async fn space(&self) {
+        let log = self.inner.log();
+        if let Some(short) = log.no_space() {
+            self.inner.disk_is(DiskState::Full, Some(&short.to_io()));
+            drop(log.space().wait_for(Option::is_none).await);
+        }
+    }
+
+    /// An append that meets a full disk under way waits inside the log: it is said here.
+    async fn append_and_say(&self, batch: &[FeedEvent]) -> io::Result<()> {
+        let mut space = self.inner.log().space();
+        let mut append = std::pin::pin!(self.try_append(batch));
+        tokio::select! {
+            biased;
+            done = &mut append => return done,
+            short = space.wait_for(Option::is_some) => {
+                let short = short.ok().and_then(|short| short.clone());
+                let error = short.map(|short| short.to_io());
+                self.inner.disk_is(DiskState::Full, error.as_ref());
+            }
+        }
+        append.await
+    }
+
+    /// The log beneath stops for good when a sync finds no room; a new one takes its place once the
+    /// disk has some.
+    async fn reopen(&self) -> Result<(), QueueError> {
         let _ = self.inner.log().close().await; // Its error is why we are here.
         loop {
             tokio::time::sleep(FULL_RETRY).await;
@@ -515,6 +548,15 @@ impl Small {
         Ok(())
     }
 
+    /// What every consumer acknowledged is deleted at once, and the acknowledgements ride with the next
+    /// sync: a crash in between takes them back to where nothing is any more.
+    fn skip_deleted(&mut self, first: u64) {
+        let oldest = Position { segment: first, offset: 0 };
+        for at in self.acknowledged.values_mut() {
+            *at = oldest.max(*at);
+        }
+    }
+
     /// Acknowledgements are restated as they stand. What is known of a source may be older in the
     /// restatement than in the records before it (they are noted after their sync), so the one that
     /// has seen more counts.
@@ -580,10 +622,6 @@ fn open_log(
         ..Settings::new(settings.owner)
     };
     Log::open_with(disk.clone(), &settings.dir, log_settings, driver(), visit)
-}
-
-fn is_full(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -29,7 +29,7 @@ use cryptorun_core::scope::{Reign, ScopeId};
 use cryptorun_core::token::Token;
 use cryptorun_core::wire::{Fate, JournalRange};
 use cryptorun_platform::Platform;
-use cryptorun_platform::segments::{Driver, Log, Owner, Settings};
+use cryptorun_platform::segments::{Driver, Log, NoSpace, Owner, Settings};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,8 @@ pub enum SinkError {
     Late { token: Token, synced: bool },
     #[error("this sink is sealed under {token} and takes nothing until that is granted")]
     Sealed { token: Token },
+    #[error("this sink takes nothing more: {0}")]
+    Full(NoSpace),
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error(transparent)]
@@ -116,6 +118,8 @@ struct Inner {
     /// The critical section of invariant 1.
     gate: tokio::sync::Mutex<Guarded>,
     view: watch::Sender<View>,
+    /// Why the store lacks the end of the chain, while it does.
+    behind: Mutex<Option<String>>,
 }
 
 /// What the gate guards beyond the log.
@@ -182,6 +186,7 @@ impl Sink {
             store: Arc::new(Mutex::new(store)),
             gate: tokio::sync::Mutex::new(Guarded { forks, unseen: None }),
             view: watch::Sender::new(view),
+            behind: Mutex::default(),
         })))
     }
 
@@ -421,6 +426,7 @@ impl Inner {
             self.keep_late(&mut gate.forks, token, batch)?;
             return Err(SinkError::Late { token, synced: false });
         }
+        self.has_space()?;
         let bytes = Bytes::from(batch.encode());
         let draft = Draft { bytes, origin: Origin::Own, shown: token, at };
         let entries = self.log.append(vec![draft]).await?;
@@ -530,6 +536,7 @@ impl Inner {
         origin: Origin,
         to: Option<Position>,
     ) -> Result<usize, SinkError> {
+        self.has_space()?;
         let (at, end) = (self.moment(), self.log.end());
         let mut drafts = Vec::new();
         let mut last = end;
@@ -555,8 +562,24 @@ impl Inner {
         Ok(entries.len())
     }
 
+    /// A full disk takes fences, cuts and notes in what is left of the segment, and no records: a
+    /// seal must not wait behind one that finds no room.
+    fn has_space(&self) -> Result<(), SinkError> {
+        self.log.no_space().map_or(Ok(()), |short| Err(SinkError::Full(short)))
+    }
+
     async fn publish(&self, entries: &[Entry]) -> Result<(), SinkError> {
         self.log.publish(entries, self.moment());
+        let behind = self.behind();
+        let missed = match behind {
+            // The store did not take what came before: a full disk, perhaps. The chain has it.
+            Some(_) => {
+                let at = self.with_store(|store| store.position().seq).await?;
+                self.log.since(at)
+            }
+            None => None,
+        };
+        let entries = missed.as_deref().unwrap_or(entries);
         let records: Vec<_> = entries.iter().map(|e| (e.bytes.clone(), e.position.hash)).collect();
         let applied = self
             .with_store(move |store| {
@@ -564,11 +587,22 @@ impl Inner {
             })
             .await?;
         self.show(None);
-        if let Err(error) = applied {
-            // The chain has it; readers are told, and a restart replays it.
-            self.view.send_modify(|view| view.degraded = Some(error.to_string()));
-        }
+        // Readers are told; the next record tries again, and a restart replays the log.
+        let now = applied.err().map(|error| error.to_string());
+        self.view.send_if_modified(|view| {
+            if now.is_some() || view.degraded == behind {
+                let changed = view.degraded != now;
+                view.degraded.clone_from(&now);
+                return changed;
+            }
+            false
+        });
+        *self.behind.lock().unwrap_or_else(PoisonError::into_inner) = now;
         Ok(())
+    }
+
+    fn behind(&self) -> Option<String> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn cut(&self, forks: &mut Forks, to: u64) -> Result<(), SinkError> {

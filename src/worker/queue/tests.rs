@@ -81,6 +81,24 @@ async fn a_power_loss_keeps_what_append_answered_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_between_deleting_and_the_acknowledgements_sync_leaves_a_queue_that_reads() {
+    let disk = SimDisk::new();
+    let queue = open(&disk, settings()).expect("a new queue");
+    let mut consumer = queue.consumer("warm/global").expect("a name");
+    queue.append(&trades(0..200)).await.expect("stored");
+    let queued = consumer.poll(ALL).expect("a read");
+    consumer.acknowledge(queued[179].next);
+    assert!(queue.inner.log().first_segment() > 0, "nothing was deleted");
+    disk.crash(Keep::Nothing);
+
+    let queue = open(&disk.restarted(), settings()).expect("it recovers");
+    let mut consumer = queue.consumer("warm/global").expect("a name");
+    let left = ids(&consumer.poll(ALL).expect("a read"));
+    assert!(left[0] <= 180, "{left:?}");
+    assert_eq!(left, (left[0]..200).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
 async fn acknowledged_segments_go_once_every_consumer_is_past_them() {
     let disk = SimDisk::new();
     let queue = open(&disk, settings()).expect("a new queue");

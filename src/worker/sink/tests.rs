@@ -447,3 +447,68 @@ proptest! {
         });
     }
 }
+
+/// Writes until the disk has no room for another segment; says how many more there were.
+async fn fill(sink: &Sink, epoch: u64) -> (u64, SinkError) {
+    for minute in 1.. {
+        match write(sink, epoch, Kind::Data, minute).await {
+            Ok(_) => {}
+            Err(error) => return (minute - 1, error),
+        }
+    }
+    unreachable!("a disk that is never full")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_takes_no_records_and_still_a_seal_and_is_recovered_from_alone() {
+    let mut host = Host::new("us-east-1");
+    host.disk.set_capacity(Some(2 * (64 << 10) + 1000));
+    let sink = host.open().unwrap();
+    begin(&sink, 1, "us-east-1").await;
+    let (written, error) = fill(&sink, 1).await;
+    let SinkError::Full(short) = error else { panic!("{error}") };
+    assert_eq!(short.path, Path::new("warm-global/log"));
+    assert!(written > 10);
+    let end = sink.view().end;
+    let followed = sink.follow(records(&sink, Position::START).await, vec![]).await;
+    assert!(matches!(followed, Ok(0) | Err(_)));
+    let sealed = tokio::time::timeout(Duration::from_secs(5), sink.seal(token(2))).await;
+    assert_eq!(sealed.expect("in the reserve").unwrap().end, end);
+
+    host.disk.set_capacity(None);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let reign = reign(2, "us-east-1", end);
+    sink.acknowledge(vec![reign]).await.unwrap();
+    write(&sink, 2, Kind::EpochStart, 0).await.unwrap();
+    write(&sink, 2, Kind::Data, 500).await.unwrap();
+    let before = digest(&sink).await;
+    host.crash(Keep::Nothing);
+    assert_eq!(digest(&host.open().unwrap()).await, before);
+}
+
+/// What SQLite did not take is in the chain; the store takes it with the next record.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_said_and_catches_up_with_the_next_record() {
+    let host = Host::new("us-east-1");
+    let sink = host.open().unwrap();
+    begin(&sink, 1, "us-east-1").await;
+    write(&sink, 1, Kind::Data, 1).await.unwrap();
+    let rename = |from: &'static str, to: &'static str| {
+        sink.with_store(move |store| {
+            store
+                .connection()
+                .execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}"))
+                .unwrap();
+            Ok(())
+        })
+    };
+    rename("candle", "gone").await.unwrap();
+    write(&sink, 1, Kind::Data, 2).await.unwrap();
+    assert!(sink.view().degraded.is_some());
+    write(&sink, 1, Kind::Data, 3).await.unwrap();
+    rename("gone", "candle").await.unwrap();
+    write(&sink, 1, Kind::Data, 4).await.unwrap();
+    assert_eq!(sink.view().degraded, None);
+    let (position, (_, candles)) = digest(&sink).await;
+    assert_eq!((position, candles), (sink.view().end, 4));
+}

@@ -94,6 +94,8 @@ pub enum BatchError {
     Unknown { field: &'static str, value: u8 },
     #[error("a batch claims {rows} rows, more than {ROWS_MAX}")]
     TooManyRows { rows: u32 },
+    #[error("a batch names a predecessor that can have no successor")]
+    NoSuccessor,
     #[error("{extra} bytes follow a batch's last row")]
     Long { extra: usize },
     #[error("a symbol in a batch is not a pair like BTC/USD")]
@@ -219,6 +221,9 @@ fn take_header(take: &mut Take<'_>) -> Result<Header, BatchError> {
     let kind = Kind::from_code(code).ok_or(BatchError::Unknown { field: "kind", value: code })?;
     let token = take.token()?;
     let prev = take.position()?;
+    if prev.seq == u64::MAX {
+        return Err(BatchError::NoSuccessor); // Its own number would not fit.
+    }
     let mut time = || Ok(WallTime(take.u64("times")?));
     let (opened_at, sealed_at, watermark) = (time()?, time()?, time()?);
     let rows = take.u32("row count")?;

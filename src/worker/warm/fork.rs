@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 8] = b"crfork 1";
+const MAGIC: &[u8; 8] = b"crfork 2";
+/// Without a checksum.
+const MAGIC_1: &[u8; 8] = b"crfork 1";
 
 /// The forks a sink keeps.
 pub struct Forks {
@@ -48,7 +50,10 @@ impl Forks {
         for name in disk.list(dir)?.iter().filter(|name| name.ends_with(".fork")) {
             let path = dir.join(name);
             let (token, records) = read(&disk.read(&path)?).map_err(|error| {
-                let text = format!("{} is no fork file: {error}", disk.show(&path).display());
+                let text = format!(
+                    "{} is damaged: {error}; restore it, or move it away to go on without",
+                    disk.show(&path).display()
+                );
                 io::Error::new(io::ErrorKind::InvalidData, text)
             })?;
             let summary = forks.summary(token, &records);
@@ -104,6 +109,7 @@ pub fn committed_end(reigns: &[Reign], token: Token) -> Option<u64> {
     reigns.iter().filter(|reign| reign.token > token).map(|reign| reign.start.seq).min()
 }
 
+/// Layout 2: layout 1 and a checksum of everything before it.
 fn write(token: Token, records: &[Bytes]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     batch::put_token(&mut out, token);
@@ -111,14 +117,35 @@ fn write(token: Token, records: &[Bytes]) -> Vec<u8> {
         out.extend(u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend(record.iter());
     }
+    let crc = crc32c::crc32c(&out);
+    out.extend(crc.to_le_bytes());
     out
 }
 
-fn read(bytes: &[u8]) -> Result<(Token, Vec<Bytes>), BatchError> {
-    let mut take = Take { bytes, at: 0 };
-    if take.slice(MAGIC.len(), "magic")? != MAGIC {
-        return Err(BatchError::Unknown { field: "magic", value: bytes[0] });
-    }
+/// Why a file is no fork.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ForkError {
+    #[error("it does not begin like one")]
+    Magic,
+    #[error("its checksum is wrong")]
+    Checksum,
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+}
+
+pub(crate) fn read(bytes: &[u8]) -> Result<(Token, Vec<Bytes>), ForkError> {
+    let bytes = match bytes.split_first_chunk() {
+        Some((MAGIC, _)) => {
+            let (bytes, crc) = bytes.split_last_chunk().ok_or(ForkError::Checksum)?;
+            if crc32c::crc32c(bytes) != u32::from_le_bytes(*crc) {
+                return Err(ForkError::Checksum);
+            }
+            bytes
+        }
+        Some((MAGIC_1, _)) => bytes,
+        _ => return Err(ForkError::Magic),
+    };
+    let mut take = Take { bytes, at: MAGIC.len() };
     let token = take.token()?;
     let mut records = Vec::new();
     while take.at < bytes.len() {
@@ -180,5 +207,21 @@ mod tests {
         assert_eq!(kept, forks.list());
         assert_eq!(kept[0].name, "warm-global-0.3-us-west-2");
         assert_eq!((kept[0].from_seq, kept[0].to_seq, kept[0].rows), (1, 1, 2));
+    }
+
+    #[test]
+    fn a_fork_is_refused_at_any_changed_or_missing_byte_and_layout_1_still_reads() {
+        let record = Bytes::from(batch(token(3), Position::START, Kind::Data, vec![]).encode());
+        let written = write(token(3), std::slice::from_ref(&record));
+        assert_eq!(read(&written), Ok((token(3), vec![record.clone()])));
+        for at in 0..written.len() {
+            let mut changed = written.clone();
+            changed[at] ^= 0x10;
+            assert!(read(&changed).is_err(), "byte {at} changed");
+            assert!(read(&written[..at]).is_err(), "cut at {at}");
+        }
+        let mut first = written[..written.len() - 4].to_vec();
+        first[..8].copy_from_slice(MAGIC_1);
+        assert_eq!(read(&first), Ok((token(3), vec![record])));
     }
 }

@@ -277,6 +277,11 @@ impl BatchLog {
         memory.entries.iter().find(|entry| entry.position.seq == seq).map(|entry| entry.position)
     }
 
+    /// Why there is no room for the log's next segment, while there is none.
+    pub fn no_space(&self) -> Option<segments::NoSpace> {
+        self.log.no_space()
+    }
+
     /// Returns when the disk has failed the log.
     pub async fn failed(&self) -> segments::Failure {
         self.log.failed().await

@@ -93,6 +93,12 @@ impl Store {
         Ok(Self { db, path: path.to_owned(), position })
     }
 
+    /// For tests that take something away from it.
+    #[cfg(test)]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.db
+    }
+
     /// The record up to which it is applied.
     pub fn position(&self) -> Position {
         self.position
