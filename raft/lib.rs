@@ -11,6 +11,7 @@
 
 pub mod audit_log;
 pub mod codec;
+pub mod decoders;
 pub mod disk_id;
 pub mod error;
 pub mod leadership;

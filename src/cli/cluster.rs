@@ -1,7 +1,7 @@
 //! `cryptorun cluster`: founding the control plane and looking after it.
 
 mod add;
-mod backup;
+pub(crate) mod backup;
 mod certs;
 mod init;
 mod nodes;

@@ -29,6 +29,7 @@ mod cluster;
 mod completions;
 mod config;
 pub mod context;
+pub mod decoders;
 pub mod exit;
 pub mod failure;
 mod render;

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod caller;
 pub mod controller;
+pub mod decoders;
 pub mod detector;
 pub mod figures;
 pub mod forward;

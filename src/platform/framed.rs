@@ -33,7 +33,7 @@ mod server;
 mod streams;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 /// The largest message; a snapshot travels in pieces of a stream.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod decoders;
 pub mod disk;
 pub mod framed;
 pub mod https;

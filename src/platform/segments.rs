@@ -40,7 +40,7 @@
 //! repair that drops records, reuse of old files.
 //! Next: `segments/recover.rs` for the rules above as code, `segments/driver.rs` for who writes when.
 
-
+pub(crate) mod decoders;
 mod driver;
 mod error;
 mod format;

@@ -9,6 +9,7 @@
 
 pub mod candle;
 pub mod control;
+pub mod decoders;
 pub mod http;
 pub mod ingest;
 pub mod journal;

@@ -624,6 +624,26 @@ fn open_log(
     Log::open_with(disk.clone(), &settings.dir, log_settings, driver(), visit)
 }
 
+/// Records that nobody wrote; the first byte is the kind. See [`crate::decoders`].
+pub(crate) fn decode_any(bytes: &[u8]) {
+    let Some((kind, body)) = bytes.split_first() else { return };
+    if let Ok(Some(event)) = codec::read_event(*kind, codec::VERSION, body) {
+        let mut again = Vec::new();
+        codec::write_event(&event, &mut again);
+        assert_eq!((codec::kind_of(&event), again.as_slice()), (*kind, body), "{event:?}");
+    }
+    if let Ok((consumer, position)) = codec::read_acknowledged(body) {
+        let mut again = Vec::new();
+        codec::write_acknowledged(&consumer, position, &mut again);
+        assert_eq!(again, body);
+    }
+    if let Ok(small) = codec::read_small(body) {
+        let mut again = Vec::new();
+        codec::write_small(&small, &mut again);
+        assert_eq!(codec::read_small(&again), Ok(small));
+    }
+}
+
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -374,6 +374,15 @@ impl Memory {
     }
 }
 
+/// Replays entries that nobody wrote. See [`crate::decoders`].
+pub(crate) fn replay_any(entries: &[(u8, Bytes)]) {
+    let mut memory = Memory::default();
+    for (number, (kind, body)) in (1..).zip(entries) {
+        let _ = memory.replay(number, *kind, body);
+    }
+    memory.note_again();
+}
+
 /// Whether `bytes` may come behind `last`, which stands at `end`; where the chain stands then.
 pub fn follows(
     end: Position,

@@ -118,6 +118,11 @@ pub struct Whole {
 /// Reads a file and checks all of it.
 pub fn read(path: &Path) -> Result<Whole, Failure> {
     let file = File::open(path).map_err(|e| cannot("read", path, &e))?;
+    read_from(BufReader::new(file), path)
+}
+
+/// As [`read`], from bytes at hand; `path` is for messages.
+pub fn read_from(from: impl BufRead, path: &Path) -> Result<Whole, Failure> {
     let damaged = |number: u64, why: &str| {
         Failure::usage_hint(
             format!("{} is no whole backup: line {number} {why}", path.display()),
@@ -127,7 +132,7 @@ pub fn read(path: &Path) -> Result<Whole, Failure> {
     let (mut header, mut audit, mut records) = (None, Vec::new(), Vec::new());
     let mut chain = Chain::default();
     let mut ended = false;
-    for line in BufReader::new(file).lines() {
+    for line in from.lines() {
         let text = line.map_err(|e| cannot("read", path, &e))?;
         let number = chain.lines + 1;
         if ended {
