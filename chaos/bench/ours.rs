@@ -69,6 +69,7 @@ impl Ours {
             base_port: settings.base_port,
             program: settings.program,
             requests_per_second: REQUESTS_PER_SECOND,
+            namespaces: None,
         })
         .await?;
         let workers = certify(&lab, settings.clients)?;

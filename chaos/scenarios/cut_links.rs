@@ -42,7 +42,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
             verdicts.case(name);
             let world = match &mut world {
                 Some(world) => world,
-                none => none.insert(World::up(arguments, "cut-links", wish).await?),
+                none => none.insert(World::up(arguments, "cut-links", &wish).await?),
             };
             let done = cut_one(world, a, b, direction, span, verdicts).await;
             verdicts.result("the case comes to its end", done);
@@ -56,7 +56,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
         verdicts.case(name);
         let world = match &mut world {
             Some(world) => world,
-            none => none.insert(World::up(arguments, "cut-links", wish).await?),
+            none => none.insert(World::up(arguments, "cut-links", &wish).await?),
         };
         let done = isolate(world, region, span, verdicts).await;
         verdicts.result("the case comes to its end", done);

@@ -58,7 +58,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
                 continue;
             }
             verdicts.case(name.clone());
-            let world = World::up(arguments, &name, Wish::default()).await?;
+            let world = World::up(arguments, &name, &Wish::default()).await?;
             let done = case(&world, victim, when, verdicts).await;
             verdicts.result("the case comes to its end", done);
             let end = judge::the_end(&world, verdicts).await;

@@ -34,7 +34,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
             continue;
         }
         verdicts.case(name.clone());
-        let world = World::up(arguments, &name, Wish::default()).await?;
+        let world = World::up(arguments, &name, &Wish::default()).await?;
         for round in 1..=rounds {
             let done = one(&world, victims, round, verdicts).await;
             if verdicts.result("the round comes to its end", done).is_none() {

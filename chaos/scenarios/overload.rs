@@ -46,7 +46,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
     }
     verdicts.case("overload");
     let wish = Wish { requests_per_second: Some(ALLOWED_PER_SECOND), ..Wish::default() };
-    let world = World::up(arguments, "overload", wish).await?;
+    let world = World::up(arguments, "overload", &wish).await?;
     let lasting = if arguments.quick { Millis::secs(10) } else { Millis::secs(30) };
     let done = case(&world, lasting, verdicts).await;
     verdicts.result("the case comes to its end", done);

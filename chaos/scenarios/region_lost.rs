@@ -47,7 +47,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
             continue;
         }
         verdicts.case(name.clone());
-        let world = World::up(arguments, &name, wish).await?;
+        let world = World::up(arguments, &name, &wish).await?;
         let done = case(&world, Millis::secs(*seconds), verdicts).await;
         verdicts.result("the case comes to its end", done);
         let end = judge::the_end(&world, verdicts).await;

@@ -40,7 +40,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
             continue;
         }
         verdicts.case(name.clone());
-        let world = World::up(arguments, &name, wish).await?;
+        let world = World::up(arguments, &name, &wish).await?;
         for round in 1..=rounds {
             verdicts.note(format!("round {round}"));
             let done = case(&world, promoted, verdicts).await;

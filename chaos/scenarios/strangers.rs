@@ -69,7 +69,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
         return Ok(());
     }
     verdicts.case("strangers");
-    let world = World::up(arguments, "strangers", Wish::default()).await?;
+    let world = World::up(arguments, "strangers", &Wish::default()).await?;
     let done = knock(&world, verdicts).await;
     verdicts.result("the case comes to its end", done);
     verdicts.case("strangers forwarding");

@@ -14,6 +14,7 @@ use cryptorun_lab::demo::report::Teller;
 use cryptorun_lab::demo::stages::{self, People, is_level, sight, warm};
 use cryptorun_lab::demo::{DemoOptions, REQUESTS_PER_SECOND};
 use cryptorun_lab::http;
+use cryptorun_lab::netns::Namespaces;
 use cryptorun_lab::protocol::VenueStatus;
 use cryptorun_platform::clock::{BootTime, Clock, SystemClock};
 use rustix::process::{Pid, test_kill_process};
@@ -78,12 +79,16 @@ pub async fn until_after(then: BootTime, span: Millis) {
 }
 
 /// How times and bounds differ from the demo's.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Wish {
     /// Lines for `limits:` of `cluster.yaml`.
     pub limits: &'static [(&'static str, &'static str)],
     /// Requests a second of one person; by default what the demo allows.
     pub requests_per_second: Option<u32>,
+    /// A namespace for each region.
+    pub namespaces: Option<Namespaces>,
+    /// How often primaries seal a batch; by default as the demo does.
+    pub seal_every: Option<&'static str>,
 }
 
 pub struct World {
@@ -126,7 +131,7 @@ pub fn warm_eu() -> ScopeId {
 
 impl World {
     /// A lab of its own, with everything level.
-    pub async fn up(arguments: &Arguments, name: &str, wish: Wish) -> Result<Self, Trouble> {
+    pub async fn up(arguments: &Arguments, name: &str, wish: &Wish) -> Result<Self, Trouble> {
         let name: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let data = match &arguments.data {
@@ -150,10 +155,19 @@ impl World {
             requests_per_second: wish.requests_per_second.unwrap_or(REQUESTS_PER_SECOND),
             base_port: arguments.base_port,
             program,
+            namespaces: wish.namespaces.clone(),
         };
         let lab = Lab::prepare(&options).await?;
         if !wish.limits.is_empty() {
             adjust(&lab.folder.join("cluster.yaml"), wish)?;
+        }
+        if let Some(every) = wish.seal_every {
+            for site in &lab.sites {
+                let path = lab.folder.join(format!("{}.yaml", site.worker_process()));
+                let usual = format!("seal_every: {}ms", options.seal_every().0);
+                let text = std::fs::read_to_string(&path)?;
+                std::fs::write(path, text.replace(&usual, &format!("seal_every: {every}")))?;
+            }
         }
         let mut teller = Teller::new(true, String::new(), Vec::new());
         match stages::bring_up(&lab, &options, &mut teller).await {
@@ -485,7 +499,7 @@ fn diverged(ends: impl Iterator<Item = Position>) -> Option<u64> {
 }
 
 /// Puts lines into `limits:`, the last section of the file.
-fn adjust(path: &std::path::Path, wish: Wish) -> Result<(), Trouble> {
+fn adjust(path: &std::path::Path, wish: &Wish) -> Result<(), Trouble> {
     let mut text = std::fs::read_to_string(path)?;
     for (key, value) in wish.limits {
         let lines: Vec<&str> = text

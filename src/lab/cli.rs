@@ -199,6 +199,7 @@ impl DemoArgs {
             base_port: self.base_port,
             program,
             requests_per_second: REQUESTS_PER_SECOND,
+            namespaces: None,
         };
         let shutdown = match Shutdown::on_signals() {
             Ok(shutdown) => shutdown,

@@ -1,6 +1,7 @@
 //! Where everything of the demo is: folder, certificates, ports, links, processes and their files.
 
 use super::DemoError;
+use crate::netns::Namespaces;
 use crate::ports::PortBlock;
 use crate::protocol::Addresses;
 use crate::supervisor::{ChildSettings, Supervisor, SupervisorSettings};
@@ -82,6 +83,8 @@ pub struct DemoOptions {
     pub program: PathBuf,
     /// Requests a second that a node takes from one identity.
     pub requests_per_second: u32,
+    /// A namespace for each region; none puts everything on loopback.
+    pub namespaces: Option<Namespaces>,
 }
 
 /// What the demo's own identities never reach.
@@ -159,6 +162,7 @@ pub struct Lab {
     pub certificates: usize,
     pub control: SocketAddr,
     pub venue_control: Option<SocketAddr>,
+    pub namespaces: Option<Namespaces>,
     /// Processes that are there, by the order they are started in.
     plan: Vec<ChildSettings>,
     stop: CancellationToken,
@@ -181,20 +185,29 @@ impl Lab {
         // Ports first: a demo that is still held has them, and its folder stays as it is.
         let mut ports = PortBlock::take(options.base_port, PORTS)?;
         let folder = empty_folder(&options.data)?;
-        let mut next = || ports.next_address().map_err(DemoError::from);
-        let control = next()?;
-        let venue = VenuePorts { websocket: next()?, rest: next()?, control: next()? };
+        let spaces = options.namespaces.as_ref();
+        let mut next = |region: Option<&str>| -> Result<SocketAddr, DemoError> {
+            let mut address = ports.next_address()?;
+            match (spaces, region) {
+                (Some(spaces), Some(region)) => address.set_ip(spaces.address(region)),
+                (Some(spaces), None) => address.set_ip(spaces.hub()),
+                (None, _) => {}
+            }
+            Ok(address)
+        };
+        let control = next(None)?;
+        let venue = VenuePorts { websocket: next(None)?, rest: next(None)?, control: next(None)? };
         let mut sites = Vec::new();
         for (name, node) in REGIONS.iter().zip(1..) {
             sites.push(Site {
                 name,
                 node,
-                node_api: next()?,
-                node_raft: next()?,
-                node_health: next()?,
-                worker_api: next()?,
-                worker_data: next()?,
-                worker_health: next()?,
+                node_api: next(Some(name))?,
+                node_raft: next(Some(name))?,
+                node_health: next(Some(name))?,
+                worker_api: next(Some(name))?,
+                worker_data: next(Some(name))?,
+                worker_health: next(Some(name))?,
             });
         }
         let mut routes = Vec::new();
@@ -210,7 +223,7 @@ impl Lab {
                         from: from.name.to_owned(),
                         to: to.name.to_owned(),
                         purpose: purpose.to_owned(),
-                        listen: next()?,
+                        listen: next(None)?,
                         target,
                     });
                 }
@@ -234,6 +247,7 @@ impl Lab {
             certificates,
             control,
             venue_control: (!options.live).then_some(venue.control),
+            namespaces: options.namespaces.clone(),
             plan: Vec::new(),
             stop,
             carried: Mutex::new(Some(carried)),
@@ -257,9 +271,17 @@ impl Lab {
     /// Starts every process of a role.
     pub async fn start(&self, role: &str) -> Result<(), DemoError> {
         for child in self.plan.iter().filter(|child| child.role == role) {
-            self.supervisor.start(child.clone()).await?;
+            self.supervisor.start(self.placed(child.clone())).await?;
         }
         Ok(())
+    }
+
+    /// In its region's namespace, where there is one.
+    fn placed(&self, mut child: ChildSettings) -> ChildSettings {
+        if let (Some(spaces), Some(region)) = (&self.namespaces, &child.region) {
+            (child.program, child.args) = spaces.enter(region, child.program, child.args);
+        }
+        child
     }
 
     /// Stops everything and waits for it.
