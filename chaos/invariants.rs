@@ -26,7 +26,6 @@ mod steps_in_time;
 mod tokens_grow;
 mod visible_once;
 
-use crate::history::Operation;
 use crate::tally::Tally;
 use crate::world::Theme;
 use cryptorun_control::log::Committed;
@@ -34,6 +33,7 @@ use cryptorun_core::command::{Command, Entry};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::{Hash, Position};
 use cryptorun_core::token::Token;
+use cryptorun_histories::history::Operation;
 use cryptorun_raft::probe::Seen;
 use cryptorun_worker::sink::View;
 use openraft::EntryPayload;

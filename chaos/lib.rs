@@ -17,7 +17,6 @@ mod clock;
 mod cluster;
 mod ending;
 pub mod explain;
-pub mod history;
 pub mod invariants;
 mod line;
 mod log;
@@ -30,7 +29,6 @@ mod people;
 mod rare;
 mod spawn;
 pub mod tally;
-pub mod wgl;
 mod worker;
 pub mod world;
 

@@ -4,7 +4,6 @@
 //! An operation without an answer is asked again under its key, or stays unknown for good.
 
 use crate::cluster::{APPROVERS, REGIONS, REGISTERS, warm};
-use crate::history::{Operation, What};
 use crate::invariants::Event;
 use crate::line::{self, Failed, ask};
 use crate::net::spawn;
@@ -16,6 +15,7 @@ use cryptorun_control::problem::ApiError;
 use cryptorun_core::promotion::{Kind, PromotionId, State};
 use cryptorun_core::scope::Tier;
 use cryptorun_core::wire::{Accepted, PauseRequest, PromotionRequest, WordRequest};
+use cryptorun_histories::history::{Operation, What};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;

@@ -2,14 +2,14 @@
 //!
 //! Two judges. The witness takes the server's word for where in the log an operation stands and holds
 //! it to that: an acknowledged write stood by its index, a read shows the value as of its index. The
-//! search ([`crate::wgl`]) takes nobody's word.
+//! search ([`wgl`]) takes nobody's word.
 
 use super::{Event, Invariant, Once, entry_of};
 use crate::cluster::REGISTERS;
-use crate::history::{Operation, What};
 use crate::tally::Tally;
-use crate::wgl::{self, Verdict};
 use cryptorun_core::command::Command;
+use cryptorun_histories::history::{Operation, What};
+use cryptorun_histories::wgl::{self, Verdict};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
