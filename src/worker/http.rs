@@ -5,6 +5,7 @@
 //! what authority it speaks: `primary` only if the lease lives at the moment of answering. A reader
 //! that asks for more than there is gets 409 with what there is, never older data in silence.
 
+use crate::beliefs::Belief;
 use crate::ingest::model::{Source, Symbol, VenueId};
 use crate::sink::{Sink, View};
 use crate::standing::Standing;
@@ -66,6 +67,7 @@ pub fn api(api: Api) -> Router {
         .route("/v1/warm/forks", get(forks))
         .route("/v1/warm/digest", get(digest))
         .route("/v1/journal", get(journal))
+        .route("/v1/beliefs", get(beliefs))
         .route("/v1/certs", get(certs))
         .merge(health_routes())
         .fallback(|| async { problem(404, "no_such_route", "no such route") })
@@ -214,6 +216,11 @@ async fn journal(State(api): State<Api>, Query(q): Query<ScopeQuery>) -> Respons
         forks: shelf.sink.view().forks,
     })
     .into_response()
+}
+
+/// When this process believed that it might write which scope.
+async fn beliefs(State(api): State<Api>) -> Json<Vec<Belief>> {
+    Json(api.standing.beliefs())
 }
 
 /// Equal in every region at equal positions.

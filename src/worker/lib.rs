@@ -7,6 +7,7 @@
 //! Reading order: [`ingest`], [`queue`], [`candle`]; [`standing`] and [`keeper`] for what it may
 //! do; [`sink`] for the fence; [`warm`] for the work itself; [`run`] puts it together.
 
+pub mod beliefs;
 pub mod candle;
 pub mod control;
 pub mod decoders;

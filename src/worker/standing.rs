@@ -11,6 +11,7 @@
 //!  2. a token given away (release, hand-over sent) is never held again;
 //!  3. an older directive never replaces a newer one.
 
+use crate::beliefs::{Belief, Beliefs};
 use cryptorun_core::command::Renewed;
 use cryptorun_core::config::Limits;
 use cryptorun_core::directive::{Directive, Want};
@@ -58,6 +59,7 @@ struct Book {
     limits: Option<Limits>,
     clock_offset_ms: i64,
     answered_at: Option<BootTime>,
+    beliefs: Beliefs,
 }
 
 impl Standing {
@@ -88,9 +90,13 @@ impl Standing {
 
     /// Never acts under the token it holds again, from before the message that says so is sent.
     pub fn give_up(&self, scope: &ScopeId) {
-        if let Some(keeper) = &mut self.book().keeper {
+        let mut book = self.book();
+        if let Some(keeper) = &mut book.keeper {
             keeper.give_up(scope);
         }
+        // Read behind it: nothing was held any more by then.
+        book.beliefs.lets_go(self.clock.boot().0, Some(scope));
+        drop(book);
         self.changed();
     }
 
@@ -114,6 +120,7 @@ impl Standing {
             if let Some(keeper) = &mut book.keeper {
                 keeper.drop_all();
             }
+            book.beliefs.lets_go(self.clock.boot().0, None);
         }
         book.barred = why;
         drop(book);
@@ -157,9 +164,12 @@ impl Standing {
 
     /// The session is over: nothing is held, and no answer to it counts any more.
     pub(crate) fn closed(&self) {
-        if let Some(keeper) = &mut self.book().keeper {
+        let mut book = self.book();
+        if let Some(keeper) = &mut book.keeper {
             keeper.drop_all();
         }
+        book.beliefs.lets_go(self.clock.boot().0, None);
+        drop(book);
         self.changed();
     }
 
@@ -177,7 +187,12 @@ impl Standing {
         let mut book = self.book();
         let counts = book.keeper.as_mut().is_some_and(|keeper| keeper.answered(renewed));
         if counts {
-            book.answered_at = Some(self.clock.boot());
+            let now = self.clock.boot();
+            book.answered_at = Some(now);
+            let Book { keeper, beliefs, .. } = &mut *book;
+            for (scope, held) in keeper.iter().flat_map(Keeper::all) {
+                beliefs.holds(now.0, scope, held);
+            }
         }
         drop(book);
         self.changed();
@@ -189,6 +204,11 @@ impl Standing {
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
         let node = i64::try_from(node.0).unwrap_or(i64::MAX).saturating_add(half);
         self.book().clock_offset_ms = own.saturating_sub(node);
+    }
+
+    /// When this process believed that it might write.
+    pub fn beliefs(&self) -> Vec<Belief> {
+        self.book().beliefs.all()
     }
 
     /// Offset of our wall clock against the node we renew with; positive is ahead.
