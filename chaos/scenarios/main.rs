@@ -8,8 +8,10 @@
 //! What always holds: no process outlives a scenario, however it ends; nothing is judged by what a
 //! stage of it believes.
 //!
-//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `overload.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`, `day_two.rs`.
+//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `overload.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`,
+//! `day_two.rs`, `chaos.rs`.
 
+mod chaos;
 mod cut_links;
 mod day_two;
 mod judge;
@@ -27,6 +29,7 @@ mod world;
 mod writes;
 
 use clap::{Parser, ValueEnum};
+use cryptorun_core::time::Millis;
 use cryptorun_platform::shutdown::Shutdown;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +66,24 @@ pub struct Arguments {
     /// Keep the folders of labs whose checks all passed, too
     #[arg(long)]
     keep: bool,
+    /// How long `chaos` goes on
+    #[arg(long = "for", default_value = "3m", value_name = "SPAN", value_parser = span)]
+    span: Millis,
+    /// What `chaos` draws its order and targets from
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    seed: u64,
+}
+
+/// `90s`, `20m`.
+fn span(text: &str) -> Result<Millis, String> {
+    let wrong = || format!("'{text}' is not a span like 90s or 20m");
+    let (count, unit) = text.split_at(text.len().saturating_sub(1));
+    let count: u64 = count.parse().map_err(|_| wrong())?;
+    match unit {
+        "s" => Ok(Millis::secs(count)),
+        "m" => Ok(Millis::mins(count)),
+        _ => Err(wrong()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,7 +104,9 @@ enum Scenario {
     Strangers,
     /// Upgrade, certificates, replacement, restore and lost quorum, each by its runbook
     DayTwo,
-    /// One after the other
+    /// One fault after the other for a given time, regions in network namespaces
+    Chaos,
+    /// One after the other, without `chaos`
     All,
 }
 
@@ -109,6 +132,7 @@ impl Scenario {
             Self::CutLinks => cut_links::run(arguments, verdicts).await,
             Self::Strangers => strangers::run(arguments, verdicts).await,
             Self::DayTwo => day_two::run(arguments, verdicts).await,
+            Self::Chaos => chaos::run(arguments, verdicts).await,
             Self::All => {
                 for one in Self::EACH {
                     Box::pin(one.run(arguments, verdicts)).await?;

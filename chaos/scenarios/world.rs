@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -89,7 +90,11 @@ pub struct Wish {
     pub namespaces: Option<Namespaces>,
     /// How often primaries seal a batch; by default as the demo does.
     pub seal_every: Option<&'static str>,
+    /// What else is done to a lab before anything of it is started.
+    pub equip: Option<Equip>,
 }
+
+pub type Equip = Rc<dyn Fn(&mut Lab) -> Result<(), Trouble>>;
 
 pub struct World {
     pub lab: Lab,
@@ -157,7 +162,7 @@ impl World {
             program,
             namespaces: wish.namespaces.clone(),
         };
-        let lab = Lab::prepare(&options).await?;
+        let mut lab = Lab::prepare(&options).await?;
         if !wish.limits.is_empty() {
             adjust(&lab.folder.join("cluster.yaml"), wish)?;
         }
@@ -168,6 +173,9 @@ impl World {
                 let text = std::fs::read_to_string(&path)?;
                 std::fs::write(path, text.replace(&usual, &format!("seal_every: {every}")))?;
             }
+        }
+        if let Some(equip) = &wish.equip {
+            equip(&mut lab)?;
         }
         let mut teller = Teller::new(true, String::new(), Vec::new());
         match stages::bring_up(&lab, &options, &mut teller).await {

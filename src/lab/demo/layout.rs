@@ -276,6 +276,13 @@ impl Lab {
         Ok(())
     }
 
+    /// Environment for a process that is not started yet.
+    pub fn equip(&mut self, process: &str, env: impl IntoIterator<Item = (String, String)>) {
+        if let Some(child) = self.plan.iter_mut().find(|child| child.name == process) {
+            child.env.extend(env);
+        }
+    }
+
     /// In its region's namespace, where there is one.
     fn placed(&self, mut child: ChildSettings) -> ChildSettings {
         if let (Some(spaces), Some(region)) = (&self.namespaces, &child.region) {

@@ -178,6 +178,15 @@ impl Operator {
         self.of_worker(worker, &format!("/v1/journal?scope={scope}")).await
     }
 
+    /// A worker's answer to a read.
+    pub async fn worker_at<A: DeserializeOwned>(
+        &self,
+        worker: &str,
+        path: &str,
+    ) -> Result<A, String> {
+        self.get(&self.workers, worker, path).await
+    }
+
     /// Types a command.
     pub async fn types(&self, words: &[&str]) -> Result<Said, DemoError> {
         let file = |name: &str| self.identity.join(name);
