@@ -112,7 +112,7 @@ impl Want {
 /// What one session should be for each scope that its region keeps.
 pub fn for_session(machine: &Machine, key: &SessionKey) -> Vec<Directive> {
     let Some(session) = machine.live_session(key) else { return Vec::new() };
-    let newest = newest_sessions(machine);
+    let newest = machine.keeper_of_each();
     machine
         .scopes()
         .values()
@@ -133,18 +133,6 @@ pub fn for_session(machine: &Machine, key: &SessionKey) -> Vec<Directive> {
 /// The session that keeps a region's sinks, by region: the one opened last, and the last of equals,
 /// as [`Machine::sink_of`] has it: who is to seal must be who was reserved for.
 type Newest<'m> = BTreeMap<&'m RegionName, &'m Session>;
-
-fn newest_sessions(machine: &Machine) -> Newest<'_> {
-    let age = |session: &Session| (session.opened_at, session.key.boot);
-    let mut newest = Newest::new();
-    for session in machine.live_sessions() {
-        let known = newest.entry(&session.region).or_insert(session);
-        if age(session) >= age(known) {
-            *known = session;
-        }
-    }
-    newest
-}
 
 /// The other regions' sinks, live sessions only.
 fn peers(scope: &Scope, own: &Session, newest: &Newest) -> Vec<DirectivePeer> {

@@ -64,10 +64,8 @@ impl Machine {
         &'a self,
         key: &'a SessionKey,
     ) -> impl Iterator<Item = (&'a Scope, &'a Lease)> {
-        self.scopes.values().filter_map(move |scope| {
-            let lease = self.live_lease(&scope.id)?;
-            (lease.holder == *key).then_some((scope, lease))
-        })
+        let held = self.index.held(key);
+        held.filter_map(|id| Some((self.scopes.get(id)?, self.live_lease(id)?)))
     }
 
     /// Lease times in force, once founded.

@@ -18,6 +18,7 @@ mod authority;
 mod day_two;
 #[cfg(test)]
 mod found_by_simulation;
+mod index;
 mod promotions;
 #[cfg(test)]
 mod properties;
@@ -64,6 +65,7 @@ pub struct Machine {
     pub(crate) rules: BTreeMap<RuleId, RuleChange>,
     pub(crate) restored: Option<Restored>,
     pub(crate) preference: Vec<RegionName>,
+    pub(crate) index: index::Index,
 }
 
 /// What one entry did: an answer for the proposer, work for the leader, records for the store.
@@ -222,6 +224,12 @@ impl Machine {
                 answer
             }
         };
+        if turn.changed.contains(&RecordKey::Cluster) {
+            self.index.look_again(); // Lease times may have changed.
+        }
+        if stirs(&entry.command, &turn) || self.index.is_unknown() {
+            self.index.stir(index);
+        }
         Applied { answer, effects: turn.effects, changed: turn.changed }
     }
 
@@ -436,13 +444,21 @@ impl Machine {
 
     /// Changes a scope and says so to workers.
     fn change_scope(&mut self, turn: &mut Turn, id: &ScopeId, change: impl FnOnce(&mut Scope)) {
+        let run_out = self.timing().map(|timing| timing.run_out()).unwrap_or_default();
         if let Some(scope) = self.scopes.get_mut(id) {
             let phase = scope.phase.clone();
+            let holder = scope.lease.as_ref().map(|lease| lease.holder.clone());
             change(scope);
             if scope.phase != phase {
                 scope.phase_since = turn.now();
             }
             scope.rev = turn.index;
+            let now = scope.lease.as_ref().map(|lease| &lease.holder);
+            self.index.passed(id, holder.as_ref(), now);
+            if now != holder.as_ref() {
+                let session = now.and_then(|key| self.sessions.get(key));
+                self.index.ends(session.map(|s| s.renewed_at + run_out).unwrap_or_default());
+            }
             turn.touch(RecordKey::Scope(id.clone()));
             turn.direct(id);
         }
@@ -503,12 +519,19 @@ impl Machine {
 
     /// Puts a stored record in its place. Loading every record of [`Machine::keys`] gives the machine.
     pub fn load(&mut self, record: Record) {
+        self.index.loaded();
         match record {
             Record::Clock(clock) => self.clock = clock,
             Record::Cluster(cluster) => self.cluster = Some(cluster),
             Record::Region(region) => drop(self.regions.insert(region.name.clone(), region)),
-            Record::Session(session) => drop(self.sessions.insert(session.key.clone(), session)),
-            Record::Scope(scope) => drop(self.scopes.insert(scope.id.clone(), scope)),
+            Record::Session(session) => {
+                let before = self.sessions.insert(session.key.clone(), session.clone());
+                self.index_session(before.as_ref(), &session);
+            }
+            Record::Scope(scope) => {
+                let before = self.scopes.insert(scope.id.clone(), scope.clone());
+                self.index_scope(before.as_ref(), &scope);
+            }
             Record::Promotion(promotion) => drop(self.promotions.insert(promotion.id, promotion)),
             Record::Request(request) => drop(self.requests.insert(request.key.clone(), request)),
             Record::Review(review) => drop(self.reviews.insert(review.id, review)),
@@ -519,6 +542,16 @@ impl Machine {
             Record::Preference(regions) => self.preference = regions,
         }
     }
+}
+
+/// Whether an entry changed more than the time and what a session reports of itself.
+fn stirs(command: &Command, turn: &Turn) -> bool {
+    let plain = match command {
+        Command::Renew(_) => true,
+        Command::Tick => turn.changed.len() == 1, // The clock's record.
+        _ => false,
+    };
+    !plain || !turn.effects.is_empty()
 }
 
 /// Tells one command from another under the same idempotency key.

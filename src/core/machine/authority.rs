@@ -379,10 +379,7 @@ impl Machine {
     pub fn sink_of(&self, region: &RegionName, id: &ScopeId) -> Option<(&Session, &ScopeReport)> {
         let fresh = self.limits().report_fresh;
         let now = self.clock.now.log;
-        let session = self
-            .live_sessions()
-            .filter(|s| s.region == *region && now.since(s.renewed_at) < fresh)
-            .max_by_key(|s| (s.opened_at, s.key.boot))?;
+        let session = self.keepers(region).find(|s| now.since(s.renewed_at) < fresh)?;
         Some((session, session.report.scopes.get(id)?))
     }
 

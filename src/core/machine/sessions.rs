@@ -24,8 +24,14 @@ impl Machine {
                 false => Err(Refusal::Expired { session: open.session.to_string() }),
             };
         }
-        let siblings: Vec<SessionKey> =
-            self.sessions.keys().filter(|key| key.worker == open.session.worker).cloned().collect();
+        let first = SessionKey { worker: open.session.worker.clone(), boot: 0 };
+        let siblings: Vec<SessionKey> = self
+            .sessions
+            .range(first..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.worker == open.session.worker)
+            .cloned()
+            .collect();
         for key in siblings {
             if crate::seeded_bug::is("new_boot_frees_lease") {
                 for id in self.held_by(&key).map(|(scope, _)| scope.id.clone()).collect::<Vec<_>>()
@@ -35,6 +41,7 @@ impl Machine {
             }
             if let Some(session) = self.sessions.get_mut(&key) {
                 session.barred = true; // Its leases run out in their own time.
+                self.index.ended(session);
                 turn.touch(RecordKey::Session(key));
             }
         }
@@ -50,6 +57,9 @@ impl Machine {
             stalled: BTreeMap::new(),
         };
         turn.touch(RecordKey::Session(open.session.clone()));
+        self.index.opened(&session);
+        let run_out = self.timing().map(|timing| timing.run_out()).unwrap_or_default();
+        self.index.ends(turn.now() + run_out);
         self.sessions.insert(open.session.clone(), session);
         for scope in self.scopes.values() {
             if scope.policy.members.contains(&open.region) {
@@ -80,15 +90,10 @@ impl Machine {
         if renew.seq != session.renew_seq + 1 {
             return Err(Refusal::WrongSequence { got: renew.seq, want: session.renew_seq + 1 });
         }
-        self.judge_progress(turn, renew);
-        let held: Vec<ScopeId> = self
-            .scopes
-            .values()
-            .filter(|scope| scope.lease.as_ref().is_some_and(|l| l.holder == renew.session))
-            .map(|scope| scope.id.clone())
-            .collect();
-        for id in held {
-            self.extend(turn, renew, &id);
+        let held: Vec<ScopeId> = self.index.held(&renew.session).cloned().collect();
+        self.judge_progress(turn, renew, &held);
+        for id in &held {
+            self.extend(turn, renew, id);
         }
         let fresh_seal = self.answers_a_seal(renew);
         if let Some(session) = self.sessions.get_mut(&renew.session) {
@@ -139,16 +144,17 @@ impl Machine {
     }
 
     /// Counts renewals in which a holder had input and did nothing with it.
-    fn judge_progress(&mut self, turn: &Turn, renew: &Renew) {
+    fn judge_progress(&mut self, turn: &Turn, renew: &Renew, held: &[ScopeId]) {
         let exempt = |scope: &Scope| {
             matches!(scope.phase, Phase::Draining | Phase::Sealing)
                 || scope.pause.as_ref().is_some_and(|pause| !pause.is_over(turn.at))
         };
         let Some(session) = self.sessions.get_mut(&renew.session) else { return };
-        for (id, scope) in &self.scopes {
-            let held = scope.lease.as_ref().is_some_and(|l| l.holder == renew.session);
-            let still = held
-                && !exempt(scope)
+        // What it lost starts anew; of a scope that is gone the last count stays.
+        session.stalled.retain(|id, _| held.contains(id) || !self.scopes.contains_key(id));
+        for id in held {
+            let Some(scope) = self.scopes.get(id) else { continue };
+            let still = !exempt(scope)
                 && match (session.report.scopes.get(id), renew.report.scopes.get(id)) {
                     (Some(before), Some(after)) => stands_still(before, after),
                     _ => false,
@@ -181,11 +187,11 @@ impl Machine {
     }
 
     fn withheld_of(&self, key: &SessionKey) -> Vec<(ScopeId, Withheld)> {
-        self.scopes
-            .values()
-            .filter_map(|scope| {
-                let lease = scope.lease.as_ref().filter(|lease| lease.holder == *key)?;
-                Some((scope.id.clone(), lease.withheld_why?))
+        self.index
+            .held(key)
+            .filter_map(|id| {
+                let lease = self.scopes.get(id)?.lease.as_ref()?;
+                Some((id.clone(), lease.withheld_why?))
             })
             .collect()
     }
@@ -219,25 +225,31 @@ impl Machine {
         if !self.sessions.contains_key(&end.session) {
             return Err(Refusal::NoSession { session: end.session.to_string() });
         }
-        let held: Vec<ScopeId> = self
-            .scopes
-            .values()
-            .filter(|scope| scope.lease.as_ref().is_some_and(|l| l.holder == end.session))
-            .map(|scope| scope.id.clone())
-            .collect();
+        let held: Vec<ScopeId> = self.index.held(&end.session).cloned().collect();
         for id in held {
             let detail = self.vacate(turn, &id);
             let detail = format!("session ended by its worker: {detail}");
             self.note(turn, "vacant", &id.to_string(), &detail);
         }
-        self.sessions.remove(&end.session);
-        turn.touch(RecordKey::Session(end.session.clone()));
+        self.remove_session(turn, &end.session);
         Ok(Outcome::Done)
     }
 
     /// Takes away what has run out by now. Before every command, so that *run out* is final.
     pub(super) fn run_out(&mut self, turn: &mut Turn) {
         let Some(timing) = self.timing().copied() else { return };
+        let now = turn.now();
+        if self.index.is_quiet(now) {
+            return;
+        }
+        let since = self.index.looked_at();
+        let ended = self.sessions.values().filter(|session| !session.barred).any(|session| {
+            let end = lease::session_expires(session, &timing);
+            since < end && end <= now
+        });
+        if ended {
+            self.index.stir(turn.index);
+        }
         let over: Vec<ScopeId> = self
             .scopes
             .values()
@@ -245,15 +257,24 @@ impl Machine {
                 scope.lease.as_ref().is_some_and(|l| {
                     self.sessions
                         .get(&l.holder)
-                        .is_none_or(|session| turn.now() >= lease::expires(l, session, &timing))
+                        .is_none_or(|session| now >= lease::expires(l, session, &timing))
                         && !crate::seeded_bug::is("expired_renewal_revives")
                 })
             })
             .map(|scope| scope.id.clone())
             .collect();
+        let next = self.next_end();
+        self.index.looked(now, next);
         for id in over {
             let detail = format!("lease ran out: {}", self.vacate(turn, &id));
             self.note_time(turn, "vacant", &id.to_string(), &detail);
+        }
+    }
+
+    pub(super) fn remove_session(&mut self, turn: &mut Turn, key: &SessionKey) {
+        if let Some(session) = self.sessions.remove(key) {
+            self.index.ended(&session);
+            turn.touch(RecordKey::Session(key.clone()));
         }
     }
 

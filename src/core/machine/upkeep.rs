@@ -220,18 +220,14 @@ impl Machine {
     fn forget(&mut self, turn: &mut Turn) {
         let Some(timing) = self.timing().copied() else { return };
         let now = turn.now();
-        let held = |key: &SessionKey| {
-            self.scopes.values().any(|s| s.lease.as_ref().is_some_and(|l| l.holder == *key))
-        };
         let gone: Vec<SessionKey> = self
             .sessions
             .values()
-            .filter(|s| now >= lease::session_expires(s, &timing) && !held(&s.key))
+            .filter(|s| now >= lease::session_expires(s, &timing) && !self.index.holds(&s.key))
             .map(|s| s.key.clone())
             .collect();
         for key in gone {
-            self.sessions.remove(&key);
-            turn.touch(RecordKey::Session(key));
+            self.remove_session(turn, &key);
         }
         let stale: Vec<RequestKey> = self
             .requests

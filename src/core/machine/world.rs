@@ -167,9 +167,18 @@ impl World {
             command,
         };
         let mut shadow = self.machine.clone();
-        let mut twin = self.machine.clone();
+        // A node that came by a snapshot: its index was made from the records.
+        let mut twin = Machine::default();
+        self.machine.keys().iter().filter_map(|key| self.machine.record(key)).for_each(|record| {
+            twin.load(record);
+        });
+        let before = (self.machine.stirred(), told(&self.machine));
         let applied = self.machine.apply(self.index, &entry);
-        assert_eq!(twin.apply(self.index, &entry), applied, "apply is a function");
+        assert_eq!(twin.apply(self.index, &entry), applied, "apply is a function of the records");
+        assert_eq!(twin, self.machine);
+        if self.machine.stirred() == before.0 {
+            assert_eq!(told(&self.machine), before.1, "what workers are told stays until it stirs");
+        }
         for key in &applied.changed {
             match self.machine.record(key) {
                 Some(record) => shadow.load(record),
@@ -529,6 +538,11 @@ impl Worker {
     }
 }
 
+/// Directives of every session that is known.
+fn told(machine: &Machine) -> Vec<Vec<crate::directive::Directive>> {
+    machine.sessions().keys().map(|key| crate::directive::for_session(machine, key)).collect()
+}
+
 impl Machine {
     /// Removes a record, as a store would.
     fn forget_record(&mut self, key: &crate::record::RecordKey) {
@@ -537,8 +551,17 @@ impl Machine {
             Key::Clock | Key::AuditHead => {}
             Key::Cluster => self.cluster = None,
             Key::Region(name) => drop(self.regions.remove(name)),
-            Key::Session(key) => drop(self.sessions.remove(key)),
-            Key::Scope(id) => drop(self.scopes.remove(id)),
+            Key::Session(key) => {
+                if let Some(session) = self.sessions.remove(key) {
+                    self.index.ended(&session);
+                }
+            }
+            Key::Scope(id) => {
+                if let Some(scope) = self.scopes.remove(id) {
+                    let holder = scope.lease.map(|lease| lease.holder);
+                    self.index.passed(id, holder.as_ref(), None);
+                }
+            }
             Key::Promotion(id) => drop(self.promotions.remove(id)),
             Key::Request(key) => drop(self.requests.remove(key)),
             Key::Review(id) => drop(self.reviews.remove(id)),
