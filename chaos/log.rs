@@ -103,6 +103,10 @@ impl Log for SimLog {
         self.inner.applied()
     }
 
+    fn stirred(&self) -> watch::Receiver<u64> {
+        self.inner.stirred()
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership()
     }

@@ -238,6 +238,12 @@ impl Node {
         self.0.machine.inner().applied()
     }
 
+    /// Last applied index that changed more than the time and what sessions report of themselves, as
+    /// it grows.
+    pub fn stirred(&self) -> watch::Receiver<u64> {
+        self.0.machine.inner().stirred()
+    }
+
     /// Last applied index now.
     pub fn applied_index(&self) -> u64 {
         self.0.machine.last_applied().map_or(0, |id| id.index)

@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     space: watch::Sender<Space>,
     leading: AtomicBool,
     applied: watch::Sender<Option<LogId>>,
+    /// Index of the last entry that stirred the machine ([`Machine::stirred`]).
+    stirred: watch::Sender<u64>,
     /// State hashes by index, the newest last.
     hashes: Mutex<VecDeque<(u64, Hash)>>,
     anchor: watch::Sender<Option<Anchor>>,
@@ -165,6 +167,7 @@ impl StateMachine {
             space: watch::Sender::new(Space::default()),
             leading: AtomicBool::new(false),
             applied: watch::Sender::new(last),
+            stirred: watch::Sender::new(0),
             hashes: Mutex::default(),
             anchor: watch::Sender::new(None),
             effects: broadcast::Sender::new(EFFECTS_MAX),
@@ -264,6 +267,10 @@ impl Inner {
         self.applied.subscribe()
     }
 
+    pub fn stirred(&self) -> watch::Receiver<u64> {
+        self.stirred.subscribe()
+    }
+
     pub fn anchor(&self) -> watch::Receiver<Option<Anchor>> {
         self.anchor.subscribe()
     }
@@ -340,8 +347,12 @@ impl Inner {
             let at = self.clock.boot();
             self.anchor.send_replace(Some(Anchor { leader: log_id.leader_id, base, at }));
         }
+        let stirred = held.machine.stirred() == log_id.index;
         drop(held);
         self.applied.send_replace(Some(log_id));
+        if stirred {
+            self.stirred.send_replace(log_id.index);
+        }
         Ok(answer)
     }
 
@@ -482,6 +493,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             probe.installed(last.map_or(0, |id| id.index), hash);
         }
         inner.applied.send_replace(last);
+        inner.stirred.send_replace(last.map_or(0, |id| id.index));
         inner.audit_gap.notify_one();
         Ok(())
     }

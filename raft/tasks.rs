@@ -55,7 +55,12 @@ async fn follow_leadership(node: Arc<Inner>) {
             // The second entry of a leadership, before anybody else may append: LogTime goes on.
             node.append_tick().await;
         }
-        node.leadership.send_replace(now);
+        node.leadership.send_if_modified(|known| {
+            *known != now && {
+                *known = now;
+                true
+            }
+        });
         if before.leader != now.leader || before.term != now.term {
             tracing::info!(leader = now.leader, term = now.term, leading = now.leading, "leader");
         }

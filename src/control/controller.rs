@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// It looks at least so often; time passes in the log by the leader's own ticks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// It looks at least so often, whatever happened: deadlines pass in between.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A log that says it leads and takes nothing (it is on its way down, or has just lost) is left alone
 /// for so long: asking it again at once would spin.
 const STEP_BACK: Duration = Duration::from_millis(50);
@@ -45,10 +45,10 @@ pub async fn control(log: Arc<dyn Log>, platform: Platform) {
 /// None when the log has stopped.
 async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
     let mut leadership = log.leadership();
-    let mut applied = log.applied();
+    let mut stirred = log.stirred();
     let mut memory = Memory::default();
     loop {
-        applied.mark_unchanged();
+        stirred.mark_unchanged();
         let now = platform.clock.boot();
         let mut commands = look(log, |machine, _| all_commands(machine));
         commands.retain(|command| memory.may_try(command, now));
@@ -79,7 +79,7 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
             }
         }
         tokio::select! {
-            changed = applied.changed() => changed.ok()?,
+            changed = stirred.changed() => changed.ok()?,
             () = tokio::time::sleep(LOOK_EVERY) => {}
             changed = leadership.changed() => {
                 changed.ok()?;

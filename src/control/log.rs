@@ -227,6 +227,9 @@ pub trait Log: Send + Sync + 'static {
     fn with_machine(&self, look: &mut dyn FnMut(&Machine, u64));
     /// The applied index as it grows.
     fn applied(&self) -> watch::Receiver<u64>;
+    /// The applied index that last changed more than the time and what sessions report of themselves:
+    /// for those who need not look after each renewal.
+    fn stirred(&self) -> watch::Receiver<u64>;
     /// Who leads, as it changes.
     fn leadership(&self) -> watch::Receiver<Leadership>;
     /// For how long this node has been without a quorum; none while it has one.

@@ -162,6 +162,10 @@ impl Log for RaftLog {
         self.applied.clone()
     }
 
+    fn stirred(&self) -> watch::Receiver<u64> {
+        self.node.stirred()
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }

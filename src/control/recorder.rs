@@ -32,7 +32,7 @@ struct Written {
 
 /// Records until the log stops.
 pub async fn record(log: Arc<dyn Log>, platform: Platform, history: Arc<History>) {
-    let mut applied = log.applied();
+    let mut stirred = log.stirred();
     let mut written = Written::default();
     let mut authority = None;
     let mut next = platform.clock.boot();
@@ -60,7 +60,7 @@ pub async fn record(log: Arc<dyn Log>, platform: Platform, history: Arc<History>
         // Under load the machine changes with every breath: look at most so often.
         tokio::time::sleep(AT_MOST_EVERY).await;
         tokio::select! {
-            changed = applied.changed() => if changed.is_err() { return },
+            changed = stirred.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(EVERY) => {}
         }
     }

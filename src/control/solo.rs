@@ -30,6 +30,7 @@ pub struct SoloLog {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     applied: watch::Sender<u64>,
+    stirred: watch::Sender<u64>,
     leadership: watch::Sender<Leadership>,
 }
 
@@ -51,6 +52,7 @@ impl SoloLog {
             clock,
             state: Mutex::default(),
             applied: watch::Sender::new(0),
+            stirred: watch::Sender::new(0),
             leadership: watch::Sender::new(Leadership::default()),
         })
     }
@@ -81,6 +83,7 @@ impl SoloLog {
         state.started = true;
         drop(state);
         self.applied.send_replace(index);
+        self.stirred.send_replace(index);
     }
 
     /// A copy of the machine and its index.
@@ -117,16 +120,20 @@ impl Log for SoloLog {
         let Proposal { actor, via, request, command } = proposal;
         let stamp = self.stamp();
         let entry = Entry { stamp, actor, via, request, command };
-        let (index, answer) = {
+        let (index, answer, stirred) = {
             let mut state = self.state();
             if state.quorum_lost.is_some() {
                 return Err(ProposeError::OutcomeUnknown);
             }
             state.index += 1;
             let index = state.index;
-            (index, state.machine.apply(index, &entry).answer)
+            let answer = state.machine.apply(index, &entry).answer;
+            (index, answer, state.machine.stirred() == index)
         };
         self.applied.send_replace(index);
+        if stirred {
+            self.stirred.send_replace(index);
+        }
         Ok(Committed { index, stamp, answer })
     }
 
@@ -155,6 +162,10 @@ impl Log for SoloLog {
 
     fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    fn stirred(&self) -> watch::Receiver<u64> {
+        self.stirred.subscribe()
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -17,10 +17,14 @@ use cryptorun_core::wire::LeaseState;
 use cryptorun_platform::spawn::Spawn;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Changes kept for watchers that come back.
 pub const EVENTS_MAX: usize = 4096;
+
+/// The index that watchers are told of grows at least so often.
+const SEEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Changes of leases at this node. Clones share.
 #[derive(Clone)]
@@ -68,10 +72,13 @@ impl LeaseWatch {
             kept.complete_from = first.0;
             this.0.seen.send_replace(first.0);
         }
-        let mut applied = log.applied();
+        let mut stirred = log.stirred();
         let task = async move {
-            while applied.changed().await.is_ok() {
-                applied.mark_unchanged();
+            loop {
+                tokio::select! {
+                    changed = stirred.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(SEEN_EVERY) => {}
+                }
                 let (index, now) = look(&*log, |machine, index| (index, states(machine)));
                 this.note(index, now);
             }

@@ -48,9 +48,10 @@ use crate::scope::{Scope, ScopeId};
 use crate::session::{Session, SessionKey};
 use crate::time::{LogTime, Millis, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Everything the cluster has agreed on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Machine {
     pub(crate) clock: Clock,
     pub(crate) cluster: Option<Cluster>,
@@ -66,6 +67,27 @@ pub struct Machine {
     pub(crate) restored: Option<Restored>,
     pub(crate) preference: Vec<RegionName>,
     pub(crate) index: index::Index,
+}
+
+/// The state alone, without the index that follows from it.
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("clock", &self.clock)
+            .field("cluster", &self.cluster)
+            .field("regions", &self.regions)
+            .field("sessions", &self.sessions)
+            .field("scopes", &self.scopes)
+            .field("promotions", &self.promotions)
+            .field("requests", &self.requests)
+            .field("reviews", &self.reviews)
+            .field("audit_head", &self.audit_head)
+            .field("audit", &self.audit)
+            .field("rules", &self.rules)
+            .field("restored", &self.restored)
+            .field("preference", &self.preference)
+            .finish()
+    }
 }
 
 /// What one entry did: an answer for the proposer, work for the leader, records for the store.
@@ -227,10 +249,27 @@ impl Machine {
         if turn.changed.contains(&RecordKey::Cluster) {
             self.index.look_again(); // Lease times may have changed.
         }
-        if stirs(&entry.command, &turn) || self.index.is_unknown() {
+        if self.stirs(&entry.command, &turn) || self.index.is_unknown() {
             self.index.stir(index);
         }
         Applied { answer, effects: turn.effects, changed: turn.changed }
+    }
+
+    /// Whether an entry changed more than the time and what a session reports of itself. While a
+    /// scope is on its way to somebody, what its sinks report counts.
+    fn stirs(&self, command: &Command, turn: &Turn) -> bool {
+        let at_rest = |scope: &Scope| {
+            scope.lease.is_some() && scope.reservation.is_none() && scope.moving.is_none()
+        };
+        let plain = match command {
+            Command::Renew(renew) => {
+                let scopes = renew.report.scopes.keys();
+                scopes.filter_map(|id| self.scopes.get(id)).all(at_rest)
+            }
+            Command::Tick => turn.changed.len() == 1, // The clock's record.
+            _ => false,
+        };
+        !plain || !turn.effects.is_empty()
     }
 
     fn dispatch(&mut self, turn: &mut Turn, command: &Command) -> Answer {
@@ -542,16 +581,6 @@ impl Machine {
             Record::Preference(regions) => self.preference = regions,
         }
     }
-}
-
-/// Whether an entry changed more than the time and what a session reports of itself.
-fn stirs(command: &Command, turn: &Turn) -> bool {
-    let plain = match command {
-        Command::Renew(_) => true,
-        Command::Tick => turn.changed.len() == 1, // The clock's record.
-        _ => false,
-    };
-    !plain || !turn.effects.is_empty()
 }
 
 /// Tells one command from another under the same idempotency key.

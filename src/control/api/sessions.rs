@@ -146,7 +146,7 @@ impl Api {
         let (tx, rx) = mpsc::channel(DIRECTIVES_BOUND);
         let log = Arc::clone(&self.parts().log);
         let task = async move {
-            let mut applied = log.applied();
+            let mut stirred = log.stirred();
             let mut last: Option<Vec<Directive>> = None;
             loop {
                 let now = look(&*log, |machine, _| {
@@ -160,7 +160,7 @@ impl Api {
                     last = Some(now);
                 }
                 tokio::select! {
-                    changed = applied.changed() => if changed.is_err() { return },
+                    changed = stirred.changed() => if changed.is_err() { return },
                     () = tx.closed() => return,
                 }
             }
