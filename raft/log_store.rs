@@ -324,7 +324,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             self.memory().entries.extend(held);
         }
         let done = Box::new(move |result| done.io_completed(result));
-        self.log.append(KIND, |out| out.extend_from_slice(&body), Some(done));
+        self.log.append(KIND, |out| *out = body, Some(done));
         Ok(())
     }
 

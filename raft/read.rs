@@ -58,6 +58,9 @@ impl Node {
     /// # Errors
     /// It was not, in that time.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), ReadError> {
+        if self.applied_index() >= index {
+            return Ok(());
+        }
         let mut applied = self.applied();
         let reached = applied.wait_for(|id| id.is_some_and(|id| id.index >= index));
         match tokio::time::timeout(timeout, reached).await {
