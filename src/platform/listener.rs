@@ -10,25 +10,25 @@
 //! Next: `tls.rs` for whom a port lets in, `listener/holder.rs` for naming who holds a port.
 
 use std::collections::BTreeMap;
-use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use futures_util::task::AtomicWaker;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::warn;
 
-pub use serve::{serve_draining, serve_http};
+pub use serve::{Answer, Spoken, serve_draining, serve_http};
 
 use crate::net::Peer;
 use crate::tls::{ServerStream, ServerTls};
@@ -163,7 +163,25 @@ struct Known {
     peer: Peer,
     chain: Vec<CertificateDer<'static>>,
     not_after_unix_s: u64,
-    cut: CancellationToken,
+    cut: Arc<Cut>,
+}
+
+/// Tells a connection that its peer is not welcome any more: asked with every read and write.
+#[derive(Default)]
+struct Cut {
+    is_cut: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl Cut {
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_cut.load(Ordering::Acquire) { Err(unwelcome()) } else { Ok(()) }
+    }
 }
 
 fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
@@ -218,21 +236,15 @@ impl Door {
         async move {
             let Some(accepted) = tls.accept(stream, addr, within).await else { return };
             drop(shaking);
-            let cut = CancellationToken::new();
+            let cut = Arc::<Cut>::default();
             let known = Known {
                 peer: accepted.peer.clone(),
                 not_after_unix_s: accepted.not_after_unix_s,
                 chain: accepted.chain,
-                cut: cut.clone(),
+                cut: Arc::clone(&cut),
             };
             let entry = Entry::new(live, known);
-            let io = MtlsIo {
-                stream: accepted.stream,
-                is_cut: Box::pin(cut.clone().cancelled_owned()),
-                cut,
-                _entry: entry,
-                _slot: slot,
-            };
+            let io = MtlsIo { stream: accepted.stream, cut, _entry: entry, _slot: slot };
             // The listener may have been dropped meanwhile: then nobody wants the connection.
             let _ = ready.send((io, accepted.peer)).await;
         }
@@ -241,7 +253,7 @@ impl Door {
     fn cut_unwelcome(&self, suspect: impl Fn(&Known) -> bool) {
         for known in lock(&self.live).connections.values().filter(|known| suspect(known)) {
             if !self.tls.still_welcome(&known.peer, &known.chain) {
-                known.cut.cancel();
+                known.cut.cut();
             }
         }
     }
@@ -295,8 +307,7 @@ impl Drop for Entry {
 /// A connection of a [`MtlsListener`]; fails once its peer is no longer welcome.
 pub struct MtlsIo {
     stream: ServerStream,
-    is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    cut: CancellationToken,
+    cut: Arc<Cut>,
     _entry: Entry,
     _slot: OwnedSemaphorePermit,
 }
@@ -305,10 +316,6 @@ impl MtlsIo {
     /// What both sides agreed to speak, if the client said anything.
     pub fn protocol(&self) -> Option<&[u8]> {
         self.stream.get_ref().1.alpn_protocol()
-    }
-
-    fn check(&self) -> io::Result<()> {
-        if self.cut.is_cancelled() { Err(unwelcome()) } else { Ok(()) }
     }
 }
 
@@ -322,9 +329,9 @@ impl AsyncRead for MtlsIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(unwelcome()));
-        }
+        // Registered before it is looked at: a cut in between wakes us.
+        self.cut.reader.register(cx.waker());
+        self.cut.check()?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -335,12 +342,12 @@ impl AsyncWrite for MtlsIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.cut.check()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.cut.check()?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -353,7 +360,7 @@ impl AsyncWrite for MtlsIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.cut.check()?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -78,7 +78,10 @@ impl TlsFiles {
 /// of one port that lands on another is told at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// HTTP/1.1; a server that speaks it takes HTTP/2 too.
     Http,
+    /// HTTP/2 and nothing else.
+    Http2,
     Framed,
 }
 
@@ -86,7 +89,16 @@ impl Protocol {
     fn alpn(self) -> Vec<u8> {
         match self {
             Protocol::Http => b"http/1.1".to_vec(),
+            Protocol::Http2 => b"h2".to_vec(),
             Protocol::Framed => b"cryptorun-framed/1".to_vec(),
+        }
+    }
+
+    /// What a server agrees to, the best first.
+    fn accepted(self) -> Vec<Vec<u8>> {
+        match self {
+            Protocol::Http => vec![Protocol::Http2.alpn(), Protocol::Http.alpn()],
+            Protocol::Http2 | Protocol::Framed => vec![self.alpn()],
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -266,6 +267,38 @@ async fn a_server_that_stops_answers_what_is_under_way_and_cuts_what_never_ends(
     drained.expect("the endless stream is cut").unwrap();
     let rest: Vec<_> = events.into_stream().collect().await;
     assert!(rest.last().unwrap().is_err(), "a cut is not an end");
+}
+
+#[tokio::test]
+async fn one_http2_connection_carries_many_requests_at_once() {
+    let world = World::new();
+    let served = Served::start(&world.store(Class::Node, "n1"), any_port()).await;
+    let tls = world.store(Class::Person, "ana").client(Expect::nodes(CLUSTER), Protocol::Http2);
+    let io = TokioIo::new(tls.dial(&served.endpoint, PATIENCE).await.unwrap());
+    let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+    let (sender, connection) = shaken.unwrap();
+    let connected = tokio::spawn(connection);
+    let ask = |path: &str| {
+        let request = hyper::Request::get(format!("https://localhost{path}"));
+        sender.clone().send_request(request.body(Full::<Bytes>::default()).unwrap())
+    };
+    // Held up by nobody, and holding up nobody.
+    let never = tokio::spawn(ask("/never"));
+    let answers = (0..300).map(|_| async {
+        let answer = ask("/whoami").await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.into_body().collect().await.unwrap().to_bytes()
+    });
+    let all = tokio::time::timeout(PATIENCE, futures_util::future::join_all(answers)).await;
+    for body in all.expect("all are answered") {
+        assert_eq!(body, "spiffe://test.example/cryptorun/trial/person/us-east-1/ana");
+    }
+    assert_eq!(served.connections.load(Ordering::SeqCst), 1);
+
+    drop(sender);
+    served.stop().await;
+    assert!(never.await.unwrap().is_err(), "what never ends is cut");
+    drop(connected.await.unwrap());
 }
 
 #[tokio::test]

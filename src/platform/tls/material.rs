@@ -176,7 +176,7 @@ impl Material {
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(self.client_verifier(expect)?)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.own))));
-        config.alpn_protocols = vec![protocol.alpn()];
+        config.alpn_protocols = protocol.accepted();
         // A resumed session would skip the certificate checks.
         config.send_tls13_tickets = 0;
         Ok(config)
