@@ -83,7 +83,8 @@ pub(crate) struct Line {
 impl Line {
     fn show_renewal(&self, call: &Call) {
         let session = call.path.strip_prefix("/v1/sessions/");
-        let Some(session) = session.and_then(|rest| rest.strip_suffix("/renew")) else { return };
+        let session = session.and_then(|rest| rest.split('?').next()?.strip_suffix("/renew"));
+        let Some(session) = session else { return };
         if let Ok(request) = serde_json::from_slice::<RenewRequest>(&call.body) {
             let (worker, seq) = (self.end, request.seq);
             self.world.show(&Event::RenewalSent { worker, session, seq });
@@ -141,12 +142,14 @@ async fn handle(api: &Api, end: u64, name: &str, call: &Call) -> (u16, Bytes) {
 
 async fn route(api: &Api, end: u64, name: &str, call: &Call) -> Result<Bytes, ApiError> {
     let caller = caller(end, name).ok_or(ApiError::NoLeader)?;
-    let parts: Vec<&str> = call.path.trim_start_matches('/').split('/').collect();
+    let (path, query) = call.path.split_once('?').unwrap_or((&call.path, ""));
+    let directed = query.strip_prefix("directed=").and_then(|index| index.parse().ok());
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let session = |key: &str| key.parse::<SessionKey>().map_err(ApiError::bad);
     Ok(match (call.method.as_str(), parts.as_slice()) {
         ("POST", ["v1", "sessions"]) => written(&api.open_session(&caller, read(call)?).await?),
         ("POST", ["v1", "sessions", key, "renew"]) => {
-            written(&api.renew(&caller, session(key)?, read(call)?).await?)
+            written(&api.renew(&caller, session(key)?, read(call)?, directed).await?)
         }
         ("POST", ["v1", "sessions", key, "handover"]) => {
             written(&api.handover(&caller, session(key)?, read(call)?).await?)

@@ -72,6 +72,8 @@ const EXPLAIN: &[(&str, bool, &str)] = &[
     ("consistency", false, "`linearizable`, the default, `lease` or `stale`"),
     ("wait_index", false, "not before this log index is applied here"),
 ];
+const RENEW: &[(&str, bool, &str)] =
+    &[("directed", false, "the `directed` of an earlier answer: what has not changed is left out")];
 const SCOPE: &[(&str, bool, &str)] =
     &[("tier", true, "`hot`, `warm` or `cold`"), ("group", false, "`global` when absent")];
 const WATCH: &[(&str, bool, &str)] =
@@ -103,7 +105,8 @@ fn shape(method: &str, path: &str) -> Option<Shape> {
             ..change(Some(of::<wire::OpenSessionRequest>))
         },
         ("post", "/v1/sessions/{id}/renew") => {
-            Shape { answer: of::<wire::RenewAnswer>, ..change(Some(of::<wire::RenewRequest>)) }
+            let change = change(Some(of::<wire::RenewRequest>));
+            Shape { query: RENEW, answer: of::<wire::RenewAnswer>, ..change }
         }
         ("post", "/v1/sessions/{id}/release") => change(Some(of::<wire::ReleaseRequest>)),
         ("post", "/v1/sessions/{id}/handover") => change(Some(of::<wire::HandoverRequest>)),
@@ -203,7 +206,7 @@ fn operation(route: &Route, shape: &Shape, problem: &Value, schemas: &mut Schema
         .collect();
     parameters.extend(shape.query.iter().map(|(name, required, what)| {
         let kind = match *name {
-            "wait_index" | "watch_from" | "from" | "limit" => "integer",
+            "wait_index" | "watch_from" | "from" | "limit" | "directed" => "integer",
             _ => "string",
         };
         json!({

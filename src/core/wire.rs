@@ -72,7 +72,10 @@ pub struct RenewAnswer {
     pub wall: WallTime,
     /// Which leases were extended.
     pub renewed: Renewed,
-    /// What to be.
+    /// The log index that `directives` are of; none from a node that does not say so.
+    #[serde(default)]
+    pub directed: Option<u64>,
+    /// What to be. Empty when nothing has stirred since the index that the worker named.
     pub directives: Vec<Directive>,
 }
 

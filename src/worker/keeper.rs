@@ -63,6 +63,8 @@ pub struct Keeper {
     reporter: Arc<dyn Reporter>,
     addresses: WorkerAddresses,
     session: Mutex<Option<Session>>,
+    /// The log index of the directives that this session has been told.
+    directed: Mutex<Option<u64>>,
     session_changed: tokio::sync::watch::Sender<Option<SessionKey>>,
 }
 
@@ -106,6 +108,7 @@ impl Keeper {
             reporter,
             addresses,
             session: Mutex::default(),
+            directed: Mutex::default(),
             session_changed: tokio::sync::watch::Sender::new(None),
         })
     }
@@ -163,6 +166,7 @@ impl Keeper {
                 Answer::Done(opened) if opened.renewed.session.boot == boot => {
                     self.standing.opened(&opened.renewed, opened.timing, opened.limits);
                     self.standing.direct(opened.directives);
+                    self.set_directed(None);
                     let Renewed { cluster, session: key, .. } = opened.renewed;
                     let session = Session { cluster, key, timing: opened.timing };
                     self.set_session(Some(session.clone()));
@@ -207,7 +211,9 @@ impl Keeper {
         // have been committed.
         let seq = self.standing.attempt();
         let request = RenewRequest { cluster: session.cluster, seq, report };
-        let call = post(format!("/v1/sessions/{}/renew", session.key), &request);
+        let known = self.directed();
+        let known = known.map_or_else(String::new, |index| format!("?directed={index}"));
+        let call = post(format!("/v1/sessions/{}/renew{known}", session.key), &request);
         let timeout = session.timing.renew_timeout.to_duration();
         let (count, first) = (self.caller.control().endpoints().max(1), self.caller.preferred());
         let mut under_way = FuturesUnordered::new();
@@ -258,6 +264,7 @@ impl Keeper {
                     self.standing.set_clock_offset(answer.wall, round_trip);
                 }
                 self.standing.direct(answer.directives);
+                self.set_directed(answer.directed);
                 for (scope, why) in &answer.renewed.withheld {
                     tracing::warn!(%scope, ?why, "lease not extended");
                 }
@@ -273,6 +280,14 @@ impl Keeper {
                 Ok(false)
             }
         }
+    }
+
+    fn directed(&self) -> Option<u64> {
+        *self.directed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_directed(&self, index: Option<u64>) {
+        *self.directed.lock().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
     /// After a whole round without an answer, a breath.

@@ -61,12 +61,14 @@ impl Api {
         })
     }
 
-    /// `POST /v1/sessions/{id}/renew`.
+    /// `POST /v1/sessions/{id}/renew`. Of directives that have not changed since the index `known` the
+    /// worker is not told again.
     pub async fn renew(
         &self,
         caller: &Caller,
         session: SessionKey,
         request: RenewRequest,
+        known: Option<u64>,
     ) -> Result<RenewAnswer, ApiError> {
         let cluster = self.look(|machine, _| machine.cluster().map(|cluster| cluster.id));
         if cluster.is_some_and(|id| id != request.cluster) {
@@ -82,11 +84,15 @@ impl Api {
         let (index, outcome) = self.submit(caller, None, command).await?;
         let renewed = renewed(outcome)?;
         // Directives say by `rev` how new they are: no waiting on the renewal's path.
-        Ok(self.look(|machine, _| RenewAnswer {
+        Ok(self.look(|machine, at| RenewAnswer {
             index,
             wall: self.parts().platform.clock.wall(),
             renewed,
-            directives: for_session(machine, &session),
+            directed: Some(at),
+            directives: match known.is_some_and(|known| machine.stirred() <= known) {
+                true => Vec::new(),
+                false => for_session(machine, &session),
+            },
         }))
     }
 

@@ -1,7 +1,7 @@
 //! Workers' routes. Directives are events named `directives`, each a whole list that replaces the last.
 
 use super::Web;
-use super::extract::{At, Body, Read, Who};
+use super::extract::{Asked, At, Body, Read, Who};
 use crate::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
@@ -12,6 +12,7 @@ use cryptorun_core::wire::{
     SessionOpened, SessionStatus,
 };
 use futures_util::{Stream, StreamExt};
+use serde::Deserialize;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio_stream::wrappers::ReceiverStream;
@@ -41,9 +42,16 @@ pub(super) async fn renew(
     State(web): State<Web>,
     Who(caller): Who,
     At(session): At<SessionKey>,
+    Asked(asked): Asked<RenewQuery>,
     Body(body): Body<RenewRequest>,
 ) -> Answer<RenewAnswer> {
-    web.api.renew(&caller, session, body).await.map(Json)
+    web.api.renew(&caller, session, body, asked.directed).await.map(Json)
+}
+
+#[derive(Deserialize)]
+pub(super) struct RenewQuery {
+    /// The index of the directives that the worker has.
+    pub directed: Option<u64>,
 }
 
 pub(super) async fn release(

@@ -30,7 +30,7 @@ async fn a_worker_opens_renews_and_is_told_what_to_be() {
         seq: opened.renewed.seq + 1,
         report: WorkerReport::default(),
     };
-    let answer = world.api.renew(&worker(EAST), key(EAST), renew.clone()).await.unwrap();
+    let answer = world.api.renew(&worker(EAST), key(EAST), renew.clone(), None).await.unwrap();
     assert_eq!(answer.renewed.seq, renew.seq);
     assert_eq!(answer.wall, cryptorun_platform::clock::Clock::wall(&*world.clock));
     // Over HTTP the same, and the same number again is answered again.
@@ -38,6 +38,15 @@ async fn a_worker_opens_renews_and_is_told_what_to_be() {
     let body = serde_json::to_string(&renew).unwrap();
     let (status, again): (u16, RenewAnswer) = world.json(&worker(EAST), "POST", &path, &body).await;
     assert_eq!((status, again.renewed.seq), (200, renew.seq));
+    assert_eq!(again.directives, opened.directives);
+
+    // Told once, it is not told again; what stirs brings the whole list anew.
+    let path = format!("{path}?directed={}", again.directed.unwrap());
+    let (_, quiet): (u16, RenewAnswer) = world.json(&worker(EAST), "POST", &path, &body).await;
+    assert_eq!(quiet.directives, []);
+    world.api.open_session(&worker(WEST), open()).await.unwrap();
+    let (_, told): (u16, RenewAnswer) = world.json(&worker(EAST), "POST", &path, &body).await;
+    assert_eq!(told.directives[0].peers.len(), 1, "{:?}", told.directives);
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +68,7 @@ async fn a_session_of_another_cluster_is_told_so() {
         seq: 1,
         report: WorkerReport::default(),
     };
-    let error = world.api.renew(&worker(EAST), key(EAST), renew).await.unwrap_err();
+    let error = world.api.renew(&worker(EAST), key(EAST), renew, None).await.unwrap_err();
     assert_eq!(error.status(), 409);
 }
 
@@ -77,7 +86,7 @@ async fn directives_are_pushed_when_they_change_and_only_then() {
     report.scopes.insert("warm/global".parse().unwrap(), Default::default());
     let cluster = cryptorun_core::config::ClusterId(7);
     let renew = RenewRequest { cluster, seq: 1, report };
-    world.api.renew(&worker(EAST), key(EAST), renew).await.unwrap();
+    world.api.renew(&worker(EAST), key(EAST), renew, None).await.unwrap();
     let set = sets.recv().await.unwrap();
     assert!(matches!(set[0].want, Want::Seal { .. }), "{set:?}");
 }

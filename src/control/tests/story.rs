@@ -110,7 +110,7 @@ impl Story {
                 RenewRequest { cluster: ClusterId(7), seq: hand.seq, report: hand.report.clone() };
             let session = SessionKey { worker: format!("w-{}", hand.region), boot: 1 };
             let answer =
-                self.world.api.renew(&worker(hand.region), session, request).await.unwrap();
+                self.world.api.renew(&worker(hand.region), session, request, None).await.unwrap();
             hand.obey(&answer.directives, wall);
         }
         for (node, region) in REGIONS.iter().filter(|(_, region)| Some(*region) != silent) {

@@ -117,6 +117,7 @@ impl Control for Script {
             index: 1,
             wall: WallTime(0),
             renewed: renewed(session, seq, vec![lease]),
+            directed: None,
             directives: Vec::new(),
         })
     }

@@ -272,7 +272,8 @@ impl Line {
                 reply(answer, |outcome| {
                     let Outcome::Renewed(renewed) = outcome else { panic!("{outcome:?}") };
                     let directives = cluster.with(|m| directive::for_session(m, &session));
-                    RenewAnswer { index, wall: cluster.clock.wall(), renewed, directives }
+                    let directed = None;
+                    RenewAnswer { index, wall: cluster.clock.wall(), renewed, directed, directives }
                 })
             }
             ("POST", ["v1", "sessions", key, "handover"]) => {
