@@ -22,6 +22,7 @@ mod submit;
 pub use audit::AuditQuery;
 pub use founding::FOUND_PATIENCE;
 pub use read::ReadQuery;
+pub(crate) use read::Sight;
 pub(crate) use rules::can_approve as can_approve_rule;
 pub use submit::Submitted;
 

@@ -1,4 +1,4 @@
-//! The admin API over HTTP/1.1 and mutual TLS: routes, bounds, and errors as RFC 9457.
+//! The admin API over HTTP and mutual TLS: routes, bounds, and errors as RFC 9457.
 //!
 //! Handlers only translate: the operations are [`crate::api`]'s. Every request has an identity from
 //! its connection's certificate; headers, bodies, rates and waits are bounded here.
@@ -7,6 +7,7 @@ mod answer;
 mod audit;
 mod cluster;
 mod extract;
+mod front;
 mod leases;
 mod promotions;
 mod reads;
@@ -14,6 +15,7 @@ mod rules;
 mod sessions;
 
 pub use answer::Limiter;
+pub use front::Front;
 
 use crate::api::Api;
 use crate::caller::Need;
@@ -39,6 +41,7 @@ pub(crate) struct Parts {
     pub limiter: Limiter,
     /// Ends streams when the node goes down.
     pub stop: CancellationToken,
+    pub rendered: reads::Rendered,
 }
 
 impl Deref for Web {
@@ -131,7 +134,17 @@ const fn route(method: &'static str, path: &'static str, need: Need, what: &'sta
 
 /// The API, with the health routes beside it.
 pub fn router(api: Api, health: Health, limiter: Limiter, stop: CancellationToken) -> Router {
-    let web = Web(Arc::new(Parts { api, limiter, stop }));
+    front(api, health, limiter, stop).into_router()
+}
+
+/// The same behind the front.
+pub fn front(api: Api, health: Health, limiter: Limiter, stop: CancellationToken) -> Front {
+    let rendered = reads::Rendered::default();
+    let web = Web(Arc::new(Parts { api, limiter, stop, rendered }));
+    Front::new(web.clone(), routes(web, health))
+}
+
+fn routes(web: Web, health: Health) -> Router {
     let v1 = Router::new()
         .route("/v1/status", get(reads::status))
         .route("/v1/scopes", get(reads::scopes))

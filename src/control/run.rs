@@ -255,7 +255,7 @@ impl Service {
         let health = Health { api: self.api.clone(), metrics: self.metrics.clone() };
         let plain = health::routes(health.clone());
         let limiter = Limiter::new(settings.requests_per_second);
-        let router = http::router(self.api.clone(), health, limiter, stop.clone());
+        let front = http::front(self.api.clone(), health, limiter, stop.clone());
 
         let peers = serve_framed(raft_port, self.node.service(), stop.clone());
         let tasks = [
@@ -278,7 +278,7 @@ impl Service {
             ),
         ];
         let answers = CancellationToken::new();
-        let serving = spawn.spawn("api", Box::pin(serve_http(api_port, router, answers.clone())));
+        let serving = spawn.spawn("api", Box::pin(serve_http(api_port, front, answers.clone())));
         tracing::info!(node = settings.node, region = %settings.region, "node runs");
 
         let failure = tokio::select! {

@@ -6,9 +6,10 @@ use crate::log::{ReadInfo, wait_applied};
 use crate::problem::ApiError;
 use crate::views::{self, Seen};
 use cryptorun_core::explain::explain;
-use cryptorun_core::people::Role;
+use cryptorun_core::people::{OperatorId, Role};
 use cryptorun_core::record::{Request, RequestKey};
-use cryptorun_core::scope::Tier;
+use cryptorun_core::scope::{ScopeId, Tier};
+use cryptorun_core::time::WallTime;
 use cryptorun_core::wire::{
     Consistency, Explanation, RegionStatus, ScopeStatus, SessionStatus, Status, WhoAmI,
 };
@@ -27,6 +28,14 @@ impl Default for ReadQuery {
     fn default() -> Self {
         Self { consistency: Consistency::Linearizable, wait_index: None }
     }
+}
+
+/// What a scope's status depends on. Plain data.
+pub(crate) struct Sight {
+    /// The index and the wall clock: the age of what sinks have grows with it.
+    pub moment: (u64, WallTime),
+    /// The scope, and who asks: a rest of the controller binds no person.
+    pub of: (ScopeId, Option<OperatorId>),
 }
 
 /// How long `wait_index` waits.
@@ -104,6 +113,18 @@ impl Api {
         group: &str,
         query: ReadQuery,
     ) -> Result<ScopeStatus, ApiError> {
+        self.scope_shown(caller, tier, group, query, |_, status| status()).await
+    }
+
+    /// The same, by `show`, which may know already how the scope looks at that moment.
+    pub(crate) async fn scope_shown<R>(
+        &self,
+        caller: &Caller,
+        tier: Tier,
+        group: &str,
+        query: ReadQuery,
+        show: impl FnOnce(Sight, &dyn Fn() -> ScopeStatus) -> R,
+    ) -> Result<R, ApiError> {
         check(self, caller, READER_OR_WORKER)?;
         self.ready(query).await?;
         let wall = self.parts().platform.clock.wall();
@@ -111,7 +132,8 @@ impl Api {
             let id = scope_named(machine, tier, group)?;
             let scope = machine.scopes().get(&id).ok_or_else(|| ApiError::not_found("no scope"))?;
             let by = caller.operator();
-            Ok(views::scope_status((machine, index), scope, wall, by, self.decided()))
+            let status = || views::scope_status((machine, index), scope, wall, by, self.decided());
+            Ok(show(Sight { moment: (index, wall), of: (id, by.cloned()) }, &status))
         })
     }
 

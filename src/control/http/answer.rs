@@ -5,7 +5,7 @@ use super::extract::peer_of;
 use crate::problem::ApiError;
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cryptorun_core::wire::Problem;
@@ -70,17 +70,28 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Every request passes here.
+/// Every request that finds its way by the router passes here.
 pub(super) async fn around(State(web): State<Web>, request: Request, next: Next) -> Response {
     let asked = request.uri().clone();
     let identity = peer_of(request.extensions()).map(|peer| Arc::clone(&peer.id));
-    let refused = identity.and_then(|identity| web.limiter.check(&identity).err());
+    guarded(&web, &asked, identity.as_ref(), next.run(request)).await
+}
+
+/// What every request passes, whichever way it takes: the rate of its identity, the time it may take,
+/// and what is told and counted of its answer.
+pub(super) async fn guarded(
+    web: &Web,
+    asked: &Uri,
+    identity: Option<&Arc<SpiffeId>>,
+    answer: impl Future<Output = Response>,
+) -> Response {
+    let refused = identity.and_then(|identity| web.limiter.check(identity).err());
     let long = ["/v1/cluster/", "/v1/simulations"].iter().any(|of| asked.path().starts_with(of));
     let within = if long { LONG_ANSWER_WITHIN } else { ANSWER_WITHIN };
     let mut response = match refused {
         Some(error) => error.into_response(),
         // Streams answer at once and then go on: only the head is awaited here.
-        None => match tokio::time::timeout(within, next.run(request)).await {
+        None => match tokio::time::timeout(within, answer).await {
             Ok(response) => response,
             Err(_) => ApiError::OutcomeUnknown.into_response(),
         },

@@ -6,8 +6,8 @@ use crate::caller::Caller;
 use crate::problem::ApiError;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::Extensions;
 use axum::http::request::Parts;
+use axum::http::{Extensions, Uri};
 use cryptorun_core::wire::Consistency;
 use cryptorun_platform::net::Peer;
 use serde::Deserialize;
@@ -61,15 +61,21 @@ struct ReadParameters {
     wait_index: Option<u64>,
 }
 
-impl FromRequestParts<Web> for Read {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, ApiError> {
-        let Asked(given) = Asked::<ReadParameters>::from_request_parts(parts, web).await?;
+impl Read {
+    pub(super) fn of(uri: &Uri) -> Result<Self, ApiError> {
+        let Asked(given) = Asked::<ReadParameters>::of(uri)?;
         Ok(Self(ReadQuery {
             consistency: given.consistency.unwrap_or(Consistency::Linearizable),
             wait_index: given.wait_index,
         }))
+    }
+}
+
+impl FromRequestParts<Web> for Read {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Web) -> Result<Self, ApiError> {
+        Self::of(&parts.uri)
     }
 }
 
@@ -79,8 +85,14 @@ pub(super) struct Asked<T>(pub T);
 impl<T: DeserializeOwned> FromRequestParts<Web> for Asked<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, ApiError> {
-        match Query::<T>::from_request_parts(parts, web).await {
+    async fn from_request_parts(parts: &mut Parts, _: &Web) -> Result<Self, ApiError> {
+        Self::of(&parts.uri)
+    }
+}
+
+impl<T: DeserializeOwned> Asked<T> {
+    pub(super) fn of(uri: &Uri) -> Result<Self, ApiError> {
+        match Query::<T>::try_from_uri(uri) {
             Ok(Query(value)) => Ok(Self(value)),
             Err(error) => {
                 Err(ApiError::bad(format!("the query cannot be read: {}", error.body_text())))
@@ -119,10 +131,14 @@ impl<T: DeserializeOwned> FromRequest<Web> for Body<T> {
                 _ => ApiError::bad("the body did not arrive whole"),
             }
         })?;
-        // An operation without anything to say may come without a body.
-        let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(bytes)
-            .map(Self)
-            .map_err(|error| ApiError::bad(format!("the body is not what this takes: {error}")))
+        parsed(&bytes).map(Self)
     }
+}
+
+/// A whole body as what an operation takes.
+pub(super) fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // An operation without anything to say may come without a body.
+    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::bad(format!("the body is not what this takes: {error}")))
 }
