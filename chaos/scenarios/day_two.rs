@@ -72,7 +72,7 @@ async fn case(
         return Ok(());
     }
     verdicts.case(name);
-    let world = World::up(arguments, name, Wish::default()).await?;
+    let world = World::up(arguments, name, &Wish::default()).await?;
     let done = act(&world, verdicts).await;
     verdicts.result("the case comes to its end", done);
     let end = judge::the_end(&world, verdicts).await;
