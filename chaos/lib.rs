@@ -13,8 +13,10 @@
 //! Deliberately absent: sockets, TLS, HTTP, real fsync, threads. Process chaos covers those.
 
 pub mod batch;
+pub mod bend;
 mod clock;
 mod cluster;
+pub mod crash;
 mod ending;
 pub mod explain;
 pub mod invariants;

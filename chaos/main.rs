@@ -1,8 +1,13 @@
-//! `run` simulates seeds, `replay` and `explain` print one, `mutants` shows who tests the tests.
+//! `run` simulates seeds, `replay` and `explain` print one, `mutants` shows who tests the tests;
+//! `crash` goes through every crash and damage of one disk at a time.
 
 use clap::{Parser, Subcommand};
-use cryptorun_chaos::{Batch, Mutant, Options, Outcome, explain, mutants, run, run_seeds, tally};
+use cryptorun_chaos::crash::power;
+use cryptorun_chaos::{
+    Batch, Mutant, Options, Outcome, bend, crash, explain, mutants, run, run_seeds, tally,
+};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -69,6 +74,49 @@ enum Verb {
         #[command(flatten)]
         setting: Setting,
     },
+    /// Crashes everything that keeps something, at every change of its disk and every byte of the last
+    /// write, then damages what it kept; exit 1 on a loss, a refusal without cause or a panic.
+    Crash {
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Tear the last write at every so many bytes.
+        #[arg(long, default_value_t = 1)]
+        step: usize,
+        /// Crash at every so many changes only.
+        #[arg(long, default_value_t = 1)]
+        every: u64,
+        /// Only parts whose names contain this: node, machine, queue, sink.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Gives every decoder bent forms of the kept corpus; exit 1 on a panic.
+    Bend {
+        /// For each decoder.
+        #[arg(long, default_value_t = 20_000)]
+        runs: u64,
+        /// Decides how they are bent.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Cuts the power of a real file system under a working log, and looks what is there afterwards.
+    PowerCut {
+        /// How often.
+        #[arg(long, default_value_t = 20)]
+        cuts: u64,
+        /// Decides when.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Works in a folder until its disk is cut off: for `power-cut`.
+    #[command(hide = true)]
+    PowerChild {
+        /// Where.
+        dir: PathBuf,
+        /// Past the page cache.
+        #[arg(long)]
+        direct: bool,
+    },
     /// Runs mutants until each is caught: by what, and after how many seeds.
     Mutants {
         /// Only so many of them, evenly spread over the list.
@@ -122,6 +170,13 @@ fn main() -> ExitCode {
             print!("{}", explain::story(&outcome));
             code(outcome.violations.is_empty())
         }
+        Verb::Crash { jobs, step, every, only } => {
+            code(crashes(crash::Extent { jobs, step, every }, only.as_deref()))
+        }
+        Verb::Bend { runs, seed } => code(bends(runs, seed)),
+        Verb::PowerCut { cuts, seed } => code(power_cuts(cuts, seed)),
+        // An error is what it waits for.
+        Verb::PowerChild { dir, direct } => code(power::child(&dir, direct).is_ok()),
         Verb::Mutants { sample, only, seconds, starts, jobs } => {
             code(hunt(&chosen(sample, only.as_deref()), seconds, usize::from(starts), jobs))
         }
@@ -192,6 +247,84 @@ fn print_table(tally: &tally::Tally) {
             println!("| `{what}` | {} | {when} |", tally.get(what));
         }
         println!();
+    }
+}
+
+/// A run that tries fewer points than this proves too little.
+const ENOUGH_POINTS: u64 = 5_000;
+
+/// True when nothing was lost, and enough was tried to say so.
+fn crashes(extent: crash::Extent, only: Option<&str>) -> bool {
+    let begun = Instant::now();
+    let report = crash::run(extent, only);
+    println!("| part | kind | points |\n| --- | --- | --- |");
+    for ((part, kind), count) in &report.points {
+        println!("| {part} | {kind} | {count} |");
+    }
+    for what in &report.shown {
+        println!("WRONG {what}");
+    }
+    let total = report.total();
+    println!(
+        "{total} points in {:.1} s: {} wrong, {} damages refused with a reason",
+        begun.elapsed().as_secs_f64(),
+        report.wrong,
+        report.refused
+    );
+    let enough = total >= ENOUGH_POINTS || only.is_some() || extent.step > 1 || extent.every > 1;
+    if !enough {
+        println!("fewer than {ENOUGH_POINTS} points: too few to say anything");
+    }
+    report.wrong == 0 && enough
+}
+
+/// True when no decoder panicked.
+fn bends(runs: u64, seed: u64) -> bool {
+    let begun = Instant::now();
+    let all = match bend::bend(&bend::corpus(), runs, seed) {
+        Ok(all) => all,
+        Err(error) => {
+            println!("WRONG the corpus cannot be read: {error}");
+            return false;
+        }
+    };
+    for bent in &all {
+        if let Some((input, why)) = &bent.wrong {
+            let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
+            println!("WRONG {}: {why}\n    {hex}", bent.name);
+        }
+    }
+    let wrong = all.iter().filter(|bent| bent.wrong.is_some()).count();
+    let runs: u64 = all.iter().map(|bent| bent.runs).sum();
+    let took = begun.elapsed().as_secs_f64();
+    println!("{} decoders, {runs} inputs in {took:.1} s: {wrong} wrong", all.len());
+    wrong == 0
+}
+
+/// True when nothing acknowledged was lost, or where this machine does not allow to try.
+fn power_cuts(cuts: u64, seed: u64) -> bool {
+    let begun = Instant::now();
+    let scratch = std::env::temp_dir().join(format!("cryptorun-power-{}", std::process::id()));
+    let ran = std::env::current_exe().and_then(|this| power::run(cuts, seed, &this, &scratch));
+    drop(std::fs::remove_dir_all(&scratch));
+    match ran {
+        Ok(power::Outcome::Skipped(why)) => {
+            println!("SKIPPED: no file system can be cut here: {why}");
+            true
+        }
+        Ok(power::Outcome::Done { cuts, acked, wrong }) => {
+            wrong.iter().for_each(|what| println!("WRONG {what}"));
+            println!(
+                "{cuts} power cuts of ext4 in {:.1} s: {acked} records acknowledged, {} wrong",
+                begun.elapsed().as_secs_f64(),
+                wrong.len()
+            );
+            wrong.is_empty()
+        }
+        Err(error) => {
+            println!("WRONG the test itself: {error}");
+            false
+        }
     }
 }
 
