@@ -16,6 +16,8 @@ use std::time::Duration;
 const CLIENTS: [usize; 3] = [1, 16, 64];
 /// Round trips of DESIGN §22, in ms; the first is the leader's nearest.
 const WIDE: [u64; 3] = [70, 130, 140];
+/// Clients that share a connection where connections carry many requests.
+const STREAMS: usize = 16;
 /// The lab's block of 64, then the peer's.
 const ETCD_PORTS: u16 = 64;
 
@@ -35,12 +37,14 @@ enum Rows {
     Read,
     /// The same within the leader's lease.
     LeaseRead,
+    /// Writes and both kinds of reads over HTTP/2, beside gRPC.
+    Streams,
     /// Committed writes over wide links.
     Wan,
 }
 
 impl Rows {
-    const ALL: [Self; 4] = [Self::Write, Self::Read, Self::LeaseRead, Self::Wan];
+    const ALL: [Self; 5] = [Self::Write, Self::Read, Self::LeaseRead, Self::Streams, Self::Wan];
 }
 
 /// What to measure and where.
@@ -179,6 +183,20 @@ async fn beside(options: &Options, ours: &Ours) -> Result<Vec<Row>, BenchError> 
             what: "linearizable read, by lease",
             ours: Box::new(|count| ours.readers(count, "lease")),
             peer: peers(|peer, count| peer.readers(count)),
+            floor: |_, _| None,
+        },
+        Kind {
+            rows: Rows::Streams,
+            what: "committed write, HTTP/2 beside gRPC",
+            ours: Box::new(|count| ours.stream_writers(count, STREAMS)),
+            peer: peers(|peer, count| peer.grpc_writers(count, write_bytes(), STREAMS)),
+            floor: |_, _| None,
+        },
+        Kind {
+            rows: Rows::Streams,
+            what: "read by quorum, HTTP/2 beside gRPC",
+            ours: Box::new(|count| ours.stream_readers(count, STREAMS, "linearizable")),
+            peer: peers(|peer, count| peer.grpc_readers(count, STREAMS)),
             floor: |_, _| None,
         },
     ];

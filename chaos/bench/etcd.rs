@@ -1,7 +1,9 @@
 //! Three members of etcd on loopback, as it comes: defaults, plain HTTP, its JSON gateway.
 
 use crate::BenchError;
-use crate::load::{Asked, Client, Reach};
+use crate::failover::{ATTEMPT, Probe};
+use crate::load::{Asked, Client, Reach, Way};
+use crate::streams::{Dialect, Shared, grpc};
 use bytes::Bytes;
 use cryptorun_lab::ports::PortBlock;
 use cryptorun_lab::protocol::Addresses;
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -26,6 +29,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 pub struct Etcd {
     pub pids: Vec<i32>,
     leader: SocketAddr,
+    /// Processes by their clients' addresses.
+    members: Vec<(String, SocketAddr)>,
 }
 
 /// The version that is installed, or none.
@@ -50,14 +55,44 @@ impl Etcd {
         let cluster: Vec<String> =
             members.iter().map(|(name, _, peer)| format!("{name}=http://{peer}")).collect();
         let cluster = cluster.join(",");
-        let clients: Vec<SocketAddr> = members.iter().map(|(_, client, _)| *client).collect();
+        let by_address: Vec<(String, SocketAddr)> =
+            members.iter().map(|(name, client, _)| (name.clone(), *client)).collect();
         for (name, client, peer) in members {
             let child = member(&folder.join(&name), name, client, peer, &cluster);
             supervisor.start(child).await.map_err(|e| BenchError::cannot("etcd", e))?;
         }
-        let leader = elected(&clients).await?;
+        let leader = elected(&by_address).await?;
         let running = supervisor.status().into_iter().filter(|child| child.role == "etcd");
-        Ok(Self { pids: running.filter_map(|child| child.pid).collect(), leader })
+        Ok(Self {
+            pids: running.filter_map(|child| child.pid).collect(),
+            leader,
+            members: by_address,
+        })
+    }
+
+    /// Who leads, and who puts something at each of the others until it is acknowledged.
+    pub fn before_the_loss(&self) -> (String, Vec<Probe>) {
+        let is_leader = |addr: &SocketAddr| *addr == self.leader;
+        let leading = self.members.iter().find(|(_, addr)| is_leader(addr));
+        let others = self.members.iter().filter(|(_, addr)| !is_leader(addr));
+        let probes = others.map(|(_, addr)| Box::pin(put_until_done(*addr)) as Probe).collect();
+        (leading.map(|(name, _)| name.clone()).unwrap_or_default(), probes)
+    }
+
+    /// Waits until all are there again and have a leader.
+    pub async fn lead_again(&mut self) -> Result<(), BenchError> {
+        for (_, addr) in &self.members {
+            let there = async {
+                while post(*addr, "/v3/maintenance/status", "{}").await.is_err() {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+            };
+            tokio::time::timeout(ELECTED_WITHIN, there)
+                .await
+                .map_err(|_| BenchError::answer("etcd", "a member does not come back"))?;
+        }
+        self.leader = elected(&self.members).await?;
+        Ok(())
     }
 
     /// Clients that put `value` bytes under one key after the other.
@@ -80,19 +115,58 @@ impl Etcd {
         (0..count as u64)
             .map(|client| {
                 let body = body.clone();
-                let ask = move |n: u64| Asked {
+                let ask = move |n: u64, _: &[u8]| Asked {
                     method: Method::POST,
                     path: path.to_owned(),
                     body: body(key(client * 7919 + n)).to_string().into(),
                 };
-                Client { reach: Reach::Plain(self.leader), first: None, ask: Box::new(ask) }
+                let way = Way::Own(Reach::Plain(self.leader));
+                Client { way, first: Vec::new(), ask: Box::new(ask) }
+            })
+            .collect()
+    }
+
+    /// The same writers over gRPC, so many a connection.
+    pub fn grpc_writers(&self, count: usize, value: usize, each: usize) -> Vec<Client> {
+        let value = vec![b'v'; value];
+        self.grpc(count, each, "/etcdserverpb.KV/Put", move |key| grpc(&[key, &value]))
+    }
+
+    /// The same readers over gRPC.
+    pub fn grpc_readers(&self, count: usize, each: usize) -> Vec<Client> {
+        self.grpc(count, each, "/etcdserverpb.KV/Range", |key| grpc(&[key]))
+    }
+
+    fn grpc(
+        &self,
+        count: usize,
+        each: usize,
+        path: &'static str,
+        body: impl Fn(&[u8]) -> Bytes + Clone + Send + 'static,
+    ) -> Vec<Client> {
+        let connection = || Shared::new(Reach::Plain(self.leader), Dialect::Grpc);
+        let shared: Vec<_> = (0..count.div_ceil(each)).map(|_| connection()).collect();
+        (0..count)
+            .map(|client| {
+                let body = body.clone();
+                let ask = move |n: u64, _: &[u8]| Asked {
+                    method: Method::POST,
+                    path: path.to_owned(),
+                    body: body(plain_key(client as u64 * 7919 + n).as_bytes()),
+                };
+                let way = Way::Shared(Arc::clone(&shared[client / each]));
+                Client { way, first: Vec::new(), ask: Box::new(ask) }
             })
             .collect()
     }
 }
 
+fn plain_key(n: u64) -> String {
+    format!("key-{:06}", n % KEYS)
+}
+
 fn key(n: u64) -> String {
-    base64(format!("key-{:06}", n % KEYS).as_bytes())
+    base64(plain_key(n).as_bytes())
 }
 
 fn member(
@@ -128,11 +202,12 @@ fn member(
 }
 
 /// Who leads, once they have agreed.
-async fn elected(clients: &[SocketAddr]) -> Result<SocketAddr, BenchError> {
+async fn elected(members: &[(String, SocketAddr)]) -> Result<SocketAddr, BenchError> {
     let search = async {
         loop {
-            for addr in clients {
-                let Ok(status) = post(*addr, "/v3/maintenance/status").await else { continue };
+            for (_, addr) in members {
+                let asked = post(*addr, "/v3/maintenance/status", "{}").await;
+                let Ok(status) = asked else { continue };
                 let own = status.pointer("/header/member_id");
                 if own.is_some() && own == status.get("leader") {
                     return *addr;
@@ -146,13 +221,30 @@ async fn elected(clients: &[SocketAddr]) -> Result<SocketAddr, BenchError> {
         .map_err(|_| BenchError::answer("etcd", "no leader within 30 s"))
 }
 
-async fn post(addr: SocketAddr, path: &str) -> Result<Value, Box<dyn std::error::Error>> {
+async fn put_until_done(addr: SocketAddr) {
+    let put = json!({"key": key(1), "value": base64(b"v")}).to_string();
+    loop {
+        let put = post(addr, "/v3/kv/put", &put);
+        if let Ok(Ok(done)) = tokio::time::timeout(ATTEMPT, put).await
+            && done.get("header").is_some()
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn post(
+    addr: SocketAddr,
+    path: &str,
+    body: &str,
+) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
     let tcp = TcpStream::connect(addr).await?;
     let (mut sender, connection) = handshake(TokioIo::new(tcp)).await?;
     tokio::spawn(connection);
     let request = Request::post(path)
         .header("host", "localhost")
-        .body(Full::new(Bytes::from_static(b"{}")))?;
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
     let body = sender.send_request(request).await?.into_body().collect().await?.to_bytes();
     Ok(serde_json::from_slice(&body)?)
 }

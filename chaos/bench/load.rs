@@ -1,5 +1,5 @@
-//! The generator: closed loops over HTTP/1.1 keep-alive, one connection a client, the same code for
-//! both systems.
+//! The generator: closed loops over HTTP/1.1 keep-alive, one connection a client, or over HTTP/2 with
+//! several clients a connection; the same code for both systems.
 //!
 //! It has a thread and a runtime of its own, so that relays and supervisors do not wait for it. Each
 //! client asks, waits for the whole answer, and asks again; an answer other than 200 ends the run.
@@ -7,6 +7,7 @@
 
 use crate::BenchError;
 use crate::machine::cpu_us;
+use crate::streams::{Shared, Streams};
 use crate::wire::Wire;
 use bytes::Bytes;
 use cryptorun_platform::clock::{BootTime, Clock, SystemClock};
@@ -27,10 +28,18 @@ pub enum Reach {
     Mutual(SocketAddr, Arc<ClientTls>),
 }
 
-/// Builds the nth request of a client.
-pub type Ask = Box<dyn FnMut(u64) -> Asked + Send>;
+/// The way of one client.
+#[derive(Clone)]
+pub enum Way {
+    Own(Reach),
+    Shared(Arc<Shared>),
+}
+
+/// Builds the nth request of a client, from the body of the answer before.
+pub type Ask = Box<dyn FnMut(u64, &[u8]) -> Asked + Send>;
 
 /// One request.
+#[derive(Clone)]
 pub struct Asked {
     pub method: Method,
     pub path: String,
@@ -39,9 +48,9 @@ pub struct Asked {
 
 /// One closed loop.
 pub struct Client {
-    pub reach: Reach,
-    /// Sent once before the loop, if there is something to be said first.
-    pub first: Option<Asked>,
+    pub way: Way,
+    /// Sent once before the loop, one after the other.
+    pub first: Vec<Asked>,
     pub ask: Ask,
 }
 
@@ -123,17 +132,42 @@ async fn measure(
 }
 
 struct Loop {
-    wire: Wire,
+    link: Link,
     ask: Ask,
+}
+
+enum Link {
+    Own(Wire),
+    Shared(Streams),
+}
+
+impl Link {
+    async fn ask(&mut self, asked: Asked) -> Result<(), BenchError> {
+        match self {
+            Self::Own(wire) => wire.ask(asked).await,
+            Self::Shared(streams) => streams.ask(asked).await,
+        }
+    }
+
+    /// The body of the last answer.
+    fn answer(&self) -> &[u8] {
+        match self {
+            Self::Own(wire) => wire.answer(),
+            Self::Shared(streams) => streams.answer(),
+        }
+    }
 }
 
 impl Loop {
     async fn prepare(client: Client) -> Result<Self, BenchError> {
-        let mut wire = Wire::connect(&client.reach).await?;
-        if let Some(first) = client.first {
-            wire.ask(first).await?;
+        let mut link = match client.way {
+            Way::Own(reach) => Link::Own(Wire::connect(&reach).await?),
+            Way::Shared(shared) => Link::Shared(shared.open().await?),
+        };
+        for first in client.first {
+            link.ask(first).await?;
         }
-        Ok(Self { wire, ask: client.ask })
+        Ok(Self { link, ask: client.ask })
     }
 
     /// Latencies of what was asked from `start` on and before `end`.
@@ -144,7 +178,8 @@ impl Loop {
             if asked >= end {
                 break;
             }
-            self.wire.ask((self.ask)(n)).await?;
+            let next = (self.ask)(n, self.link.answer());
+            self.link.ask(next).await?;
             if asked >= start {
                 took.push(SystemClock.boot() - asked);
             }

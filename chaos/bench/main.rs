@@ -4,10 +4,13 @@
 
 mod control;
 mod etcd;
+mod failover;
+mod leases;
 mod load;
 mod machine;
 mod ours;
 mod report;
+mod streams;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +27,10 @@ struct Arguments {
 enum Verb {
     /// Committed writes and linearizable reads beside etcd, and commits over wide links.
     Control(control::Options),
+    /// The cost of a renewal with many leases held.
+    Leases(leases::Options),
+    /// A leader that is killed, beside etcd's; and a region that is lost, until another one writes.
+    Failover(failover::Options),
 }
 
 /// Why a figure could not be taken.
@@ -48,7 +55,7 @@ impl BenchError {
 }
 
 fn main() -> ExitCode {
-    let Verb::Control(options) = Arguments::parse().verb;
+    let verb = Arguments::parse().verb;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -56,7 +63,14 @@ fn main() -> ExitCode {
             return ExitCode::from(8);
         }
     };
-    match runtime.block_on(control::run(options)) {
+    let measured = runtime.block_on(async {
+        match verb {
+            Verb::Control(options) => control::run(options).await,
+            Verb::Leases(options) => leases::run(options).await,
+            Verb::Failover(options) => failover::run(options).await,
+        }
+    });
+    match measured {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

@@ -4,21 +4,27 @@
 //! report. The read is one scope, confirmed by a quorum.
 
 use crate::BenchError;
-use crate::load::{Asked, Client, Reach};
+use crate::failover::{ATTEMPT, Probe};
+use crate::load::{Asked, Client, Reach, Way};
+use crate::streams::{Dialect, Shared};
 use bytes::Bytes;
 use cryptorun_control::settings::read_cluster;
 use cryptorun_core::config::ClusterId;
 use cryptorun_core::report::WorkerReport;
 use cryptorun_core::session::WorkerAddresses;
 use cryptorun_core::wire::{
-    ClusterStatus, InitRequest, OpenSessionRequest, RenewRequest, TransferRequest,
+    ClusterStatus, InitRequest, Level, OpenSessionRequest, RenewRequest, ScopeStatus,
+    TransferRequest,
 };
-use cryptorun_lab::demo::{CLUSTER, DemoOptions, Lab, REGIONS, RegionLinks};
+use cryptorun_lab::demo::{CLUSTER, DemoOptions, Lab, REGIONS, RegionLinks, Site};
+use cryptorun_lab::protocol::KillSignal;
+use cryptorun_platform::clock::{Clock, SystemClock};
 use cryptorun_platform::https::{HttpsClient, Request, Response};
 use cryptorun_platform::identity::{Class, SpiffeId};
 use cryptorun_platform::pki::{Authority, Validity};
 use cryptorun_platform::random::{OsRandom, Random};
 use cryptorun_platform::tls::{ClientTls, Expect, Protocol, TlsFiles, TlsStore};
+use futures_util::future::select_all;
 use hyper::Method;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -30,6 +36,7 @@ use std::time::Duration;
 const HOME: &str = REGIONS[0];
 const LIFE: Duration = Duration::from_secs(24 * 3600);
 const READY_WITHIN: Duration = Duration::from_secs(120);
+const LOOK_WITHIN: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// No client of a measurement is to be slowed by its limit.
 const REQUESTS_PER_SECOND: u32 = 1_000_000;
@@ -93,44 +100,121 @@ impl Ours {
     /// Clients that renew a session each, opened anew for this run.
     pub fn writers(&self, count: usize) -> Vec<Client> {
         self.clients(count, |name, cluster| {
-            let boot = OsRandom.next_u64();
-            let addresses =
-                WorkerAddresses { api: "127.0.0.1:1".into(), data: "127.0.0.1:2".into() };
-            let open = OpenSessionRequest { boot: format!("{boot:016x}"), addresses };
-            let path = format!("/v1/sessions/{name}.{boot:016x}/renew");
-            let first =
-                Asked { method: Method::POST, path: "/v1/sessions".into(), body: json(&open) };
-            let ask = move |n: u64| Asked {
+            let (first, path) = opening(&name, OsRandom.next_u64());
+            let ask = move |n: u64, before: &[u8]| Asked {
                 method: Method::POST,
-                path: path.clone(),
+                path: path.clone() + &directed(before),
                 body: json(&renewal(cluster, n + 1)),
             };
-            (Some(first), Box::new(ask))
+            (vec![first], Box::new(ask))
         })
+    }
+
+    /// Who leads, and who renews a session at each of the other nodes until it is acknowledged.
+    pub async fn before_the_loss(&self) -> Result<(String, Vec<Probe>), BenchError> {
+        let broken = |e: &dyn std::fmt::Display| BenchError::answer("a session", e);
+        let tls = self.workers.first().ok_or_else(|| broken(&"there is no worker"))?;
+        let client = HttpsClient::new(tls.store(), tls.expect().clone());
+        let (open, path) = opening(&worker(0), OsRandom.next_u64());
+        let open = Request::json(open.method, open.path, open.body);
+        let opened = client.send(&self.api.to_string(), open, READY_WITHIN).await;
+        let opened = opened.map_err(|e| broken(&e))?;
+        if !opened.status.is_success() {
+            return Err(broken(&String::from_utf8_lossy(&opened.body)));
+        }
+        let renew = Request::json(Method::POST, path, json(&renewal(self.id, 1)));
+        let others = self.lab.sites.iter().filter(|site| site.name != HOME);
+        let probes = others.map(|site| {
+            let (client, renew, node) = (client.clone(), renew.clone(), site.node_api.to_string());
+            Box::pin(async move {
+                loop {
+                    let answer = client.send(&node, renew.clone(), ATTEMPT).await;
+                    if answer.is_ok_and(|answer| answer.status.is_success()) {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            }) as Probe
+        });
+        let leading = self.lab.site(HOME).map(Site::node_process).unwrap_or_default();
+        Ok((leading, probes.collect()))
+    }
+
+    /// Waits until the leader stands at home again.
+    pub async fn lead_again(&self) -> Result<(), BenchError> {
+        let ana = Admin::new(&self.lab)?;
+        let led = tokio::time::timeout(READY_WITHIN, ana.lead_from_home()).await;
+        led.map_err(|_| BenchError::answer("the nodes", "no leader at home"))?.map(drop)
+    }
+
+    /// Clients that share connections, `each` to one, and send its session's last renewal again: a
+    /// session's renewals follow one another, so that those of several clients at once are repeats.
+    /// Each is committed and applied like the first.
+    pub fn stream_writers(&self, count: usize, each: usize) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for (n, way) in self.connections(count, each).into_iter().enumerate() {
+            let (boot, cluster) = (OsRandom.next_u64(), self.id);
+            let (open, path) = opening(&worker(n), boot);
+            let renew = move |_: u64, before: &[u8]| Asked {
+                method: Method::POST,
+                path: path.clone() + &directed(before),
+                body: json(&renewal(cluster, 1)),
+            };
+            for client in 0..each.min(count - n * each) {
+                // Only one opens the session; the others have waited for it on their connection.
+                let first =
+                    if client == 0 { vec![open.clone(), renew(0, &[])] } else { Vec::new() };
+                clients.push(Client { way: way.clone(), first, ask: Box::new(renew.clone()) });
+            }
+        }
+        clients
+    }
+
+    /// Clients that share connections and read one scope.
+    pub fn stream_readers(
+        &self,
+        count: usize,
+        each: usize,
+        consistency: &'static str,
+    ) -> Vec<Client> {
+        let ways = self.connections(count, each);
+        (0..count)
+            .map(|n| Client {
+                way: ways[n / each].clone(),
+                first: Vec::new(),
+                ask: Box::new(move |_, _| reading(consistency)),
+            })
+            .collect()
+    }
+
+    /// HTTP/2 connections for so many clients.
+    fn connections(&self, count: usize, each: usize) -> Vec<Way> {
+        let stores = self.workers.iter().take(count.div_ceil(each));
+        stores
+            .map(|tls| {
+                let expect = tls.expect().clone();
+                let tls = Arc::new(tls.store().client(expect, Protocol::Http2));
+                Way::Shared(Shared::new(Reach::Mutual(self.api, tls), Dialect::Json))
+            })
+            .collect()
     }
 
     /// Clients that read one scope.
     pub fn readers(&self, count: usize, consistency: &'static str) -> Vec<Client> {
-        self.clients(count, |_, _| {
-            let ask = move |_| Asked {
-                method: Method::GET,
-                path: format!("/v1/scopes/warm/global?consistency={consistency}"),
-                body: Bytes::new(),
-            };
-            (None, Box::new(ask))
-        })
+        self.clients(count, |_, _| (Vec::new(), Box::new(move |_, _| reading(consistency))))
     }
 
     fn clients(
         &self,
         count: usize,
-        each: impl Fn(String, ClusterId) -> (Option<Asked>, crate::load::Ask),
+        each: impl Fn(String, ClusterId) -> (Vec<Asked>, crate::load::Ask),
     ) -> Vec<Client> {
         let workers = self.workers.iter().take(count).enumerate();
         workers
             .map(|(n, tls)| {
                 let (first, ask) = each(worker(n), self.id);
-                Client { reach: Reach::Mutual(self.api, Arc::clone(tls)), first, ask }
+                let way = Way::Own(Reach::Mutual(self.api, Arc::clone(tls)));
+                Client { way, first, ask }
             })
             .collect()
     }
@@ -144,6 +228,83 @@ pub fn write_bytes() -> usize {
 fn renewal(cluster: ClusterId, seq: u64) -> RenewRequest {
     let report = WorkerReport { queue_syncs: seq, ..WorkerReport::default() };
     RenewRequest { cluster, seq, report }
+}
+
+/// How long after a region was lost, with the leader in it, another one has the right to write:
+/// wide links, workers and a venue as in the demo, profile `near`, mode `auto`, detection at its
+/// minimum.
+pub async fn region_lost(
+    folder: PathBuf,
+    program: PathBuf,
+    base_port: u16,
+) -> Result<Duration, BenchError> {
+    let lab = Lab::prepare(&DemoOptions {
+        fast: false,
+        hold: false,
+        setup_only: true,
+        data: folder,
+        rtt: None,
+        json: false,
+        live: false,
+        frames: None,
+        base_port,
+        program,
+        requests_per_second: REQUESTS_PER_SECOND,
+    })
+    .await?;
+    let took = lose_home(&lab).await;
+    lab.stop().await;
+    took
+}
+
+async fn lose_home(lab: &Lab) -> Result<Duration, BenchError> {
+    let file = lab.folder.join("cluster.yaml");
+    let broken = |e: &dyn std::fmt::Display| BenchError::cannot("cluster.yaml", e);
+    let text = std::fs::read_to_string(&file).map_err(|e| broken(&e))?;
+    let text = text.replacen("mode: approve", "mode: auto", 1);
+    let text = text.replace("detection: 60000ms", "detection: 5000ms");
+    std::fs::write(&file, text).map_err(|e| broken(&e))?;
+    lab.start("venue").await?;
+    lab.start("node").await?;
+    let ana = Admin::new(lab)?;
+    ana.found(lab).await?;
+    ana.lead_from_home().await?;
+    lab.start("worker").await?;
+    let ready = tokio::time::timeout(READY_WITHIN, ana.until_level());
+    ready.await.map_err(|_| BenchError::answer("the workers", "not level within two minutes"))?;
+    let lost = SystemClock.boot();
+    lab.supervisor
+        .kill(HOME, KillSignal::Kill, true)
+        .map_err(|e| BenchError::cannot("losing a region", e))?;
+    let moved = tokio::time::timeout(READY_WITHIN, ana.until_moved());
+    moved.await.map_err(|_| BenchError::answer("the controller", "nobody took the scope over"))?;
+    Ok(SystemClock.boot() - lost)
+}
+
+/// What opens a session, and where it is renewed.
+fn opening(worker: &str, boot: u64) -> (Asked, String) {
+    let addresses = WorkerAddresses { api: "127.0.0.1:1".into(), data: "127.0.0.1:2".into() };
+    let open = OpenSessionRequest { boot: format!("{boot:016x}"), addresses };
+    let path = "/v1/sessions".to_owned();
+    let asked = Asked { method: Method::POST, path, body: json(&open) };
+    (asked, format!("/v1/sessions/{worker}.{boot:016x}/renew"))
+}
+
+/// What a worker gives back of the answer before: up to where it has been told what to be.
+fn directed(before: &[u8]) -> String {
+    const FIELD: &[u8] = b"\"directed\":";
+    let at = before.windows(FIELD.len()).position(|part| part == FIELD);
+    let rest = at.map(|at| &before[at + FIELD.len()..]).unwrap_or_default();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match String::from_utf8_lossy(&rest[..digits]) {
+        index if index.is_empty() => String::new(),
+        index => format!("?directed={index}"),
+    }
+}
+
+fn reading(consistency: &str) -> Asked {
+    let path = format!("/v1/scopes/warm/global?consistency={consistency}");
+    Asked { method: Method::GET, path, body: Bytes::new() }
 }
 
 fn worker(n: usize) -> String {
@@ -215,6 +376,42 @@ impl Admin {
                 }
                 Err(error) => return Err(BenchError::answer("founding", error)),
             }
+        }
+    }
+
+    /// The scope as any node but the first sees it.
+    async fn scope(&self) -> Option<ScopeStatus> {
+        const SCOPE: &str = "/v1/scopes/warm/global";
+        let ask = |node| {
+            let asked = self.client.send(node, Request::get(SCOPE), LOOK_WITHIN);
+            Box::pin(async move { serde_json::from_slice(&asked.await.ok()?.body).ok() })
+        };
+        let (first, _, _) = select_all(self.nodes[1..].iter().map(|node| ask(node))).await;
+        first
+    }
+
+    /// Waits until home writes, and every region has a sink that could take over.
+    async fn until_level(&self) {
+        loop {
+            if let Some(scope) = self.scope().await
+                && scope.holder.as_ref().is_some_and(|holder| holder.0 == HOME)
+                && scope.regions.values().all(|sink| sink.level == Level::Ok && sink.end.seq > 0)
+            {
+                return;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Waits until another region than home has the lease.
+    async fn until_moved(&self) {
+        loop {
+            if let Some(scope) = self.scope().await
+                && scope.holder.is_some_and(|holder| holder.0 != HOME)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -17,32 +17,38 @@ const HEADERS_MAX: usize = 32;
 const READ_AT_ONCE: usize = 8 << 10;
 
 /// A byte stream, with or without TLS.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 pub struct Wire {
     stream: Box<dyn Stream>,
     out: Vec<u8>,
-    /// What has been read and not yet used.
+    /// What has been read of the last answer.
     read: Vec<u8>,
+    /// Where its body begins.
+    body: usize,
+}
+
+/// Connects to a server.
+pub async fn dial(reach: &Reach) -> Result<Box<dyn Stream>, BenchError> {
+    Ok(match reach {
+        Reach::Plain(addr) => {
+            let wrong = |error| BenchError::answer(addr.to_string(), error);
+            let tcp = TcpStream::connect(addr).await.map_err(wrong)?;
+            tcp.set_nodelay(true).map_err(wrong)?;
+            Box::new(tcp)
+        }
+        Reach::Mutual(addr, tls) => {
+            let io = tls.dial(&addr.to_string(), DIAL_WITHIN).await;
+            Box::new(io.map_err(|error| BenchError::answer(addr.to_string(), error))?)
+        }
+    })
 }
 
 impl Wire {
     pub async fn connect(reach: &Reach) -> Result<Self, BenchError> {
-        let stream: Box<dyn Stream> = match reach {
-            Reach::Plain(addr) => {
-                let wrong = |error| BenchError::answer(addr.to_string(), error);
-                let tcp = TcpStream::connect(addr).await.map_err(wrong)?;
-                tcp.set_nodelay(true).map_err(wrong)?;
-                Box::new(tcp)
-            }
-            Reach::Mutual(addr, tls) => {
-                let io = tls.dial(&addr.to_string(), DIAL_WITHIN).await;
-                Box::new(io.map_err(|error| BenchError::answer(addr.to_string(), error))?)
-            }
-        };
-        Ok(Self { stream, out: Vec::new(), read: Vec::new() })
+        Ok(Self { stream: dial(reach).await?, out: Vec::new(), read: Vec::new(), body: 0 })
     }
 
     /// Asks, and waits for the whole answer.
@@ -52,6 +58,7 @@ impl Wire {
     pub async fn ask(&mut self, asked: Asked) -> Result<(), BenchError> {
         let wrong = |why: &dyn Display| BenchError::answer(asked.path.clone(), why);
         self.out.clear();
+        self.read.clear();
         let Asked { method, path, body } = &asked;
         let length = body.len();
         write!(
@@ -77,8 +84,12 @@ impl Wire {
             let text = String::from_utf8_lossy(&self.read[head.bytes..end]);
             return Err(wrong(&format!("{}: {text}", head.status)));
         }
-        self.read.drain(..end);
+        self.body = head.bytes;
         Ok(())
+    }
+
+    pub fn answer(&self) -> &[u8] {
+        self.read.get(self.body..).unwrap_or_default()
     }
 
     async fn more(&mut self) -> std::io::Result<()> {
