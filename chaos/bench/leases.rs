@@ -50,7 +50,7 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<bool, BenchError> {
     let config = config(&options).await?;
     let mut held: Vec<Held> =
-        options.leases.iter().map(|count| Held::new(&config, *count)).collect();
+        options.leases.iter().map(|count| Held::new(&config, *count)).collect::<Result<_, _>>()?;
     let mut took = vec![Vec::new(); held.len()];
     for _ in 0..options.rounds {
         for (held, took) in held.iter_mut().zip(&mut took) {
@@ -85,6 +85,7 @@ async fn config(options: &Options) -> Result<ClusterConfig, BenchError> {
         base_port: options.base_port,
         program: PathBuf::from("cryptorun"),
         requests_per_second: REQUESTS_PER_SECOND,
+        namespaces: None,
     })
     .await?;
     let config = read_cluster(&lab.folder.join("cluster.yaml"))
@@ -111,10 +112,12 @@ struct Worker {
 const TOKEN: Token = Token { incarnation: 0, epoch: 1 };
 
 impl Held {
-    fn new(config: &ClusterConfig, count: usize) -> Self {
+    fn new(config: &ClusterConfig, count: usize) -> Result<Self, BenchError> {
         let mut this = Self { machine: Machine::default(), index: 0, sessions: Vec::new() };
         let found = Found { id: ClusterId::default(), config: config.clone() };
-        this.apply(Actor::Person(OperatorId("ana".into())), Command::Found(found));
+        let refused = |refusal| BenchError::cannot("a machine with leases", refusal);
+        let ana = Actor::Person(OperatorId("ana".into()));
+        this.apply(ana, Command::Found(found)).map_err(refused)?;
         let policy = config.scopes.values().next().cloned();
         for n in 0..count {
             let key = SessionKey { worker: format!("worker-{n}"), boot: 1 };
@@ -125,11 +128,11 @@ impl Held {
             }
             this.sessions.push(Worker { key, scope, seq: 0, directed: None });
         }
-        this.apply(Actor::Node(1), Command::Tick);
+        this.apply(Actor::Node(1), Command::Tick).map_err(refused)?;
         // Each was told the whole list when it was opened.
         let told = Some(this.index);
         this.sessions.iter_mut().for_each(|worker| worker.directed = told);
-        this
+        Ok(this)
     }
 
     fn apply(&mut self, actor: Actor, command: Command) -> cryptorun_core::command::Answer {

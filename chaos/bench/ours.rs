@@ -250,6 +250,7 @@ pub async fn region_lost(
         base_port,
         program,
         requests_per_second: REQUESTS_PER_SECOND,
+        namespaces: None,
     })
     .await?;
     let took = lose_home(&lab).await;
