@@ -110,6 +110,15 @@ impl Header {
         })
     }
 
+    /// Why [`Header::decode`] has none.
+    pub fn missing(bytes: &[u8]) -> &'static str {
+        match bytes.get(..HEADER) {
+            None => "it is shorter than a segment's header",
+            Some(header) if header[..8] != MAGIC => "it does not begin like a segment",
+            Some(_) => "the header's checksum is wrong",
+        }
+    }
+
     pub fn salt(&self) -> Salt {
         Salt::new(self.owner, self.segment)
     }

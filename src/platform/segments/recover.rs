@@ -140,7 +140,7 @@ impl Scan<'_> {
     fn header(&self, settings: &Settings, batch: Option<u64>) -> Result<Header, OpenError> {
         let path = || self.disk.show(self.path);
         let Some(header) = Header::decode(self.bytes) else {
-            return Err(self.corrupt(0, "this is not a segment header"));
+            return Err(self.corrupt(0, Header::missing(self.bytes)));
         };
         if header.format > FORMAT {
             let (found, supported) = (header.format, FORMAT);
@@ -155,6 +155,10 @@ impl Scan<'_> {
         }
         if header.size != self.bytes.len() as u64 {
             return Err(self.corrupt(self.bytes.len(), "the file is not as long as it was made"));
+        }
+        let starts = [HEADER as u64, BLOCK];
+        if !starts.contains(&u64::from(header.start)) || u64::from(header.start) > header.size {
+            return Err(self.corrupt(12, "the header says that batches begin where none can"));
         }
         if batch.is_some_and(|batch| batch != header.first_batch) {
             return Err(self.corrupt(0, "batches are missing between this segment and the last"));

@@ -232,3 +232,55 @@ async fn damage_under_a_running_log_is_not_handed_out() {
     assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
     assert_eq!(ids(&log.read(places[3], usize::MAX).unwrap()), [3, 4]);
 }
+
+/// What cannot be a log is refused by what is wrong with it, whatever its checksums say.
+#[test]
+fn what_cannot_be_a_log_is_refused_with_its_reason() {
+    let settings = settings(SyncMode::FdataSync, 4096);
+    let whole = SimDisk::new();
+    block(async {
+        let (log, _) = open(&whole, &settings).unwrap();
+        log.append_durable(1, &body(0, 100)).await.unwrap();
+        log.append_durable(1, &body(1, 100)).await.unwrap();
+        log.close().await.unwrap();
+    });
+    whole.crash(Keep::Nothing);
+    let header = |change: fn(&mut format::Header)| {
+        move |bytes: &mut Vec<u8>| {
+            let mut header = format::Header::decode(bytes).unwrap();
+            change(&mut header);
+            bytes[..format::HEADER].copy_from_slice(&header.encode());
+        }
+    };
+    let begin = |bytes: u32| {
+        move |file: &mut Vec<u8>| {
+            let header = format::Header::decode(file).unwrap();
+            let mut record = Vec::new();
+            let begin = format::Begin { number: 0, bytes, padded: false };
+            format::push_record(&mut record, format::BEGIN, 1, &begin.body());
+            header.salt().close(&mut record, 64);
+            file[64..64 + record.len()].copy_from_slice(&record);
+        }
+    };
+    type Change = Box<dyn Fn(&mut Vec<u8>)>;
+    let wrongs: [(Change, &str); 9] = [
+        (Box::new(|bytes| bytes.truncate(0)), "shorter than a segment's header"),
+        (Box::new(|bytes| bytes.truncate(63)), "shorter than a segment's header"),
+        (Box::new(|bytes| bytes[0] = b'x'), "does not begin like a segment"),
+        (Box::new(|bytes| bytes[20] ^= 1), "the header's checksum is wrong"),
+        (Box::new(header(|h| h.start = 65)), "batches begin where none can"),
+        (Box::new(header(|h| h.start = u32::MAX)), "batches begin where none can"),
+        (Box::new(header(|h| h.size = 1 << 40)), "not as long as it was made"),
+        (Box::new(begin(u32::MAX)), "does not fit its segment"),
+        (Box::new(begin(3)), "does not fit its segment"),
+    ];
+    for (change, reason) in wrongs {
+        let disk = whole.copy();
+        let path = Path::new(DIR).join(format::file_name(0));
+        disk.corrupt(&path, change).unwrap();
+        let refused = block(async { open(&disk.restarted(), &settings).err() });
+        let text = refused.map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains(reason), "{reason}: {text:?}");
+        assert!(text.contains("log/00000000000000000000.seg"), "{text}");
+    }
+}
