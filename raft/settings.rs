@@ -111,7 +111,7 @@ impl NodeSettings {
             // A one-way link must not keep voters loyal to a leader without a quorum.
             quorum_loss_probe_interval: Some(2 * max),
             // openraft's 200 ms would never let a snapshot through at 150 ms of round trip.
-            install_snapshot_timeout: 30_000,
+            install_snapshot_timeout: timing.snapshot_within().0,
             max_payload_entries: 256,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.keep_entries,
@@ -144,6 +144,7 @@ mod tests {
             let settings = NodeSettings::new(1, "c", PathBuf::from("n"), timing, BTreeMap::new());
             let config = settings.openraft().expect("is valid");
             assert_eq!(config.heartbeat_interval, timing.heartbeat.0);
+            assert!(config.install_snapshot_timeout >= 100 * timing.rtt_max.0);
             assert_eq!(config.enable_pre_vote, Some(true));
             assert_eq!(config.enable_leader_restore, Some(false));
         }

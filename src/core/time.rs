@@ -236,6 +236,10 @@ impl std::str::FromStr for Profile {
     }
 }
 
+/// Pieces of 256 KiB, one a round trip: 25 MiB of snapshot, ten times what three tiers and a year of
+/// promotions come to.
+pub const SNAPSHOT_PIECES: u64 = 100;
+
 /// The numbers that leases and elections run on. Plain data; [`Timing::check`] says whether they fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -327,6 +331,12 @@ impl Timing {
         Millis(self.election_max.0 * 2 + rtt.0 * 3)
     }
 
+    /// How long a snapshot may take to get through: [`SNAPSHOT_PIECES`] round trips of the largest that
+    /// the profile is meant for, and never less than ten seconds, for the disk at the other end.
+    pub fn snapshot_within(&self) -> Millis {
+        Millis((self.rtt_max.0 * SNAPSHOT_PIECES).max(10_000))
+    }
+
     /// Whether a round trip of `rtt` and a sync of `fsync` fit these numbers.
     ///
     /// # Errors
@@ -355,6 +365,15 @@ impl Timing {
                 self.holder_span()
             ));
         }
+        let through = Millis((rtt.0 + fsync.0) * SNAPSHOT_PIECES);
+        let slack = Millis(fsync.0 * SNAPSHOT_PIECES);
+        if through.0 > self.snapshot_within().0 + slack.0 {
+            wrong.push(format!(
+                "{SNAPSHOT_PIECES} pieces of a snapshot at rtt {rtt} take {through}, and after {} it is \
+                 given up: a node that was away would never come back",
+                self.snapshot_within(),
+            ));
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }
@@ -376,6 +395,16 @@ mod tests {
     fn a_round_trip_a_profile_cannot_carry_is_refused_with_the_arithmetic() {
         let wrong = Timing::of(Profile::Local).check(Millis(140), Millis(5)).unwrap_err();
         assert!(wrong[0].contains("heartbeat 50 ms < (rtt 140 ms + fsync 5 ms) / 0.75 = 194 ms"));
+    }
+
+    #[test]
+    fn a_snapshot_gets_through_at_the_round_trip_of_its_profile_and_is_checked_beyond() {
+        for profile in [Profile::Wan, Profile::Near, Profile::Local] {
+            let timing = Timing::of(profile);
+            assert!(timing.snapshot_within().0 >= timing.rtt_max.0 * SNAPSHOT_PIECES);
+        }
+        let wrong = Timing::of(Profile::Wan).check(Millis(340), Millis(5)).unwrap_err();
+        assert!(wrong[0].contains("100 pieces of a snapshot at rtt 340 ms"), "{wrong:?}");
     }
 
     #[test]
