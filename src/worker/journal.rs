@@ -3,7 +3,7 @@
 //! Overlap of two holders is computed from journals, never from claims. A note is written behind
 //! the write it tells of, lazily: it rides with the log's next sync. Where a crash took the note
 //! and left the record, opening the log notes it again from the record's own stamps, which were
-//! read before the write.
+//! read before the write; where it left a fork, opening the sink notes that again.
 //!
 //! Runs of writes with one fate under one token are one range. Deliberately absent: forgetting
 //! while the process lives; [`RANGES_MAX`] bounds what a flapping writer can cost.
@@ -80,6 +80,16 @@ impl Journal {
             range.token == token
                 && matches!(range.fate, Fate::Visible | Fate::Replicated)
                 && (range.from_seq..=range.to_seq).contains(&seq)
+        })
+    }
+
+    /// Whether all of these records were noted as cut into a fork.
+    pub fn has_forked(&self, token: Token, from_seq: u64, to_seq: u64) -> bool {
+        self.ranges.iter().any(|range| {
+            range.token == token
+                && range.fate == Fate::Forked
+                && range.from_seq <= from_seq
+                && range.to_seq >= to_seq
         })
     }
 

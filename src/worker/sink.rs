@@ -140,6 +140,15 @@ pub struct Place<'a> {
     pub segment_bytes: u64,
 }
 
+/// Notes that a crash took while their forks stayed: a fork is on the disk before its note.
+fn note_forks_again(log: &BatchLog, forks: &Forks, at: Moment) {
+    for Fork { token, from_seq, to_seq, rows, .. } in forks.list() {
+        if !log.with_journal(|journal| journal.has_forked(token, from_seq, to_seq)) {
+            log.note(Note { token, fate: Fate::Forked, from_seq, to_seq, rows, at });
+        }
+    }
+}
+
 impl Sink {
     /// Opens or founds a sink; replays what the store lacks.
     pub fn open(
@@ -157,6 +166,8 @@ impl Sink {
             .map_err(|source| OpenError::Log { scope: scope.clone(), source })?;
         let forks = Forks::open(platform.disk.as_ref(), &place.dir.join("forks"), scope, region)
             .map_err(|source| OpenError::Forks { scope: scope.clone(), source })?;
+        let at = Moment { wall: platform.clock.wall(), boot_ns: platform.clock.boot().0 };
+        note_forks_again(&log, &forks, at);
         let store = (|| {
             let mut store = match &place.store {
                 Some(path) => Store::open(path)?,

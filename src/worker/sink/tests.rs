@@ -153,6 +153,24 @@ async fn a_lower_token_is_turned_away_counted_and_kept_as_a_fork() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_note_of_a_fork_that_a_crash_took_is_made_again_once() {
+    let mut host = Host::new("us-east-1");
+    let sink = host.open().unwrap();
+    begin(&sink, 1, "us-east-1").await;
+    write(&sink, 1, Kind::Data, 1).await.unwrap();
+    sink.seal(token(2)).await.unwrap();
+    assert!(write(&sink, 1, Kind::Data, 2).await.is_err());
+    for _ in 0..2 {
+        host.crash(Keep::Nothing);
+        let sink = host.open().unwrap();
+        assert_eq!(sink.view().forks.len(), 1);
+        assert_eq!(fates(&sink, Fate::Forked), [(token(1), 3, 3, 1)]);
+        // With a sync behind it, the second time it is read.
+        sink.seal(token(3)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_highest_token_survives_a_power_cut() {
     let mut host = Host::new("us-east-1");
     let sink = host.open().unwrap();
