@@ -8,6 +8,7 @@ use super::kind::Kind;
 use super::truth::Truth;
 use crate::world::{LOOK, Trouble, World, now, since, until_after};
 use cryptorun_core::promotion::{Outcome, State};
+use cryptorun_core::report::{DiskState, Reach};
 use cryptorun_core::time::{Millis, Timing};
 use cryptorun_core::wire::{PartitionState, Status};
 use cryptorun_lab::demo::layout::{REGIONS, Site};
@@ -28,6 +29,8 @@ const HEALTH_WITHIN: Duration = Duration::from_millis(400);
 /// Of packets, in percent.
 const LOST: u32 = 25;
 const FLAPS: u32 = 6;
+/// As the kernel says it, in whatever line.
+const DISK_FULL: &str = "No space left on device";
 /// A rate error that the lease bound allows (1 %), not quite used up.
 const BENT_PPM: i64 = 9000;
 /// A region's report says what its clock shows.
@@ -301,7 +304,7 @@ impl Actor<'_> {
                 let to = b.and_then(|b| report.control.iter().find(|(r, _)| r.as_str() == b));
                 to.map(|(_, reach)| *reach)
             });
-            if let Some(cryptorun_core::report::Reach::Up { rtt_us }) = reach {
+            if let Some(Reach::Up { rtt_us }) = reach {
                 seen = seen.max(rtt_us);
             }
             tokio::time::sleep(LOOK * 2).await;
@@ -548,26 +551,40 @@ impl Actor<'_> {
         Ok(Done::new(name, slowed > 0, text))
     }
 
+    /// A worker's files are made in advance, so it may not notice: who did not is killed, and must
+    /// start again where nothing fits.
     async fn fill(&self, disk: &Disk) -> Result<Done, Trouble> {
-        let starts = self.starts(&disk.process);
+        let named = || self.world.log_of(&disk.process).matches(DISK_FULL).count();
+        let (starts, named_before) = (self.starts(&disk.process), named());
         disk.fill()?;
-        let begun = now();
-        let mut full = true;
-        while since(begun) < self.hurt() {
+        let (begun, span) = (now(), self.hurt());
+        let (mut full, mut killed, mut reported) = (true, false, false);
+        while since(begun) < span {
             tokio::time::sleep(LOOK * 3).await;
             // What a process gives up when it ends is taken at once.
             disk.fill()?;
             full &= disk.free_bytes()? < 4096;
+            let regions = self.world.ana().regions().await.unwrap_or_default();
+            reported |= regions
+                .into_iter()
+                .filter(|region| region.region.as_str() == disk.site.name)
+                .any(|region| region.report.is_some_and(|r| r.disk == DiskState::Full));
+            if !killed && since(begun).0 > span.0 / 2 && named() == named_before {
+                self.world.lab.supervisor.kill(&disk.process, KillSignal::Kill, false)?;
+                self.killed(std::slice::from_ref(&disk.process));
+                killed = true;
+            }
         }
         disk.clear()?;
-        let died = self.starts(&disk.process) - starts;
-        let log = self.world.log_of(&disk.process);
-        let said = log.matches("No space left on device").count();
+        let ends = self.starts(&disk.process) - starts;
+        let named = named() - named_before;
         let text = format!(
-            "full for {}; it ended {died} times, its log names it {said} times",
-            since(begun)
+            "full for {}{}; ended {ends} times, its log names it {named} times, reported: {reported}",
+            since(begun),
+            if killed { ", killed meanwhile" } else { "" },
         );
-        Ok(Done::new(disk.process.clone(), full, text))
+        let felt = named > 0 || reported || ends > 0;
+        Ok(Done::new(disk.process.clone(), full && felt, text))
     }
 
     /// Down until people have moved what it held: the controller asks, two people agree.

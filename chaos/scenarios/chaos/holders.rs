@@ -112,6 +112,8 @@ impl Holders {
 
     /// The smallest gap between two holders of a scope, and what it must be.
     pub async fn judge(&self, world: &World, verdicts: &mut Verdicts) -> Result<(), Trouble> {
+        let told = self.seen.borrow().len();
+        verdicts.check("workers tell what they believed", told > 0, format!("{told} spans"));
         let guard = Timing::of(world.options.profile()).guard;
         let audited = world.audited(0).await?;
         let (mut ran_out, mut let_go, mut unknown) = (Vec::new(), Vec::new(), 0);
@@ -180,5 +182,17 @@ mod tests {
         }
         let reigns: Vec<_> = holders.reigns(&warm()).into_values().collect();
         assert_eq!(reigns, [(10, Some(50)), (120, Some(220)), (300, None)]);
+    }
+
+    #[test]
+    fn a_gap_below_what_is_required_is_a_failure() {
+        let gap = |nanos: i128| [(nanos, "a -> b".to_owned()), (900_000_000, "b -> c".to_owned())];
+        for (smallest, least, failures) in
+            [(500_000_000, 500, 0), (499_999_999, 500, 1), (0, 0, 0), (-1, 0, 1)]
+        {
+            let mut verdicts = Verdicts::default();
+            judge(&mut verdicts, "a gap", &gap(smallest), Millis(least));
+            assert_eq!(verdicts.count().1, failures, "{smallest} ns of {least} ms");
+        }
     }
 }

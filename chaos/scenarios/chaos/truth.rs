@@ -40,3 +40,22 @@ impl Truth {
         Some(format!("{} since {}", found.why, since(found.since)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_away_may_be_replaced() {
+        let truth = Truth::default();
+        assert_eq!(truth.why_away("a"), None);
+        truth.away("a", "kill -9 a worker");
+        assert!(truth.why_away("a").is_some_and(|why| why.starts_with("kill -9 a worker since")));
+        assert_eq!(truth.why_away("b"), None);
+        // A request may still be on its way a moment later, and not for ever.
+        truth.all_back();
+        assert!(truth.why_away("a").is_some());
+        truth.0.borrow_mut()[0].until = Some(BootTime(1));
+        assert_eq!(truth.why_away("a"), None);
+    }
+}
