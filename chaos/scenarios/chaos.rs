@@ -83,7 +83,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
     let disks = Rc::new(OnceCell::new());
     let wish = Wish {
         // Holders are hurt in turn: what guards against a flapping primary must not end that.
-        limits: &[("regrant_max", "1000")],
+        limits: &[("regrant_max", "1000"), ("cooldown", "10s"), ("daily_budget", "1000")],
         namespaces: ground.clone(),
         seal_every: Some(SEAL_EVERY),
         equip: Some(equip(ground.is_some(), bends.clone(), disks.clone(), random.below(3))),
