@@ -22,7 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 
 /// Wrongs that are printed; more are counted.
 const SHOWN_MAX: usize = 20;
@@ -128,20 +128,30 @@ fn spread(count: u64, extent: Extent, work: impl Fn(u64, &mut Report) + Sync) ->
 thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A task that panics is swallowed by its runtime: the hook sees it.
+/// A task that panics is swallowed by its runtime: the hook sees it. Panics of others are told as ever.
 pub(crate) fn count_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        PANICS.set(PANICS.get() + 1);
-        LAST.with_borrow_mut(|last| *last = info.to_string());
-    }));
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                return tell(info);
+            }
+            PANICS.set(PANICS.get() + 1);
+            LAST.with_borrow_mut(|last| *last = info.to_string());
+        }));
+    });
 }
 
 /// Runs something on this thread; a panic in it or in any of its tasks is an error.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let before = PANICS.get();
+    GUARDED.set(true);
     let done = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
     if PANICS.get() > before {
         return Err(LAST.with_borrow(|last| format!("panic: {last}")));
     }

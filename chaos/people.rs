@@ -69,6 +69,7 @@ where
             Ok(Err(
                 error @ (ApiError::NoLeader
                 | ApiError::Overloaded
+                | ApiError::NoSpace { .. }
                 | ApiError::Stopping
                 | ApiError::NotReady { .. }),
             )) => last = error,
