@@ -11,6 +11,7 @@ use cryptorun_core::command::{Approve, Command, Unpause};
 use cryptorun_core::people::Actor;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::time::Millis;
+use cryptorun_core::wire::NodeSeen;
 use cryptorun_lab::demo::layout::{CLUSTER, REGIONS, Site};
 use cryptorun_lab::demo::stages::warm;
 use cryptorun_platform::framed::{FramedPeers, Target, Timing};
@@ -241,6 +242,7 @@ async fn forge(world: &World, verdicts: &mut Verdicts) -> Result<(), Trouble> {
     let liar = REGIONS.iter().find(|region| **region != leader.name).copied().unwrap_or(REGIONS[1]);
     let store = TlsStore::load(TlsFiles::in_folder(&world.lab.identity(&format!("node-{liar}"))))?;
     let peers = framed(&store, Expect::nodes(CLUSTER), leader.node_raft);
+    let disk = disk_of(world, world.site(liar)?.node).await?;
     let approve = |id: PromotionId| {
         Command::Approve(Approve {
             promotion: id,
@@ -265,7 +267,7 @@ async fn forge(world: &World, verdicts: &mut Verdicts) -> Result<(), Trouble> {
         let reasons = [reason];
         let before = forwards(leader, &reasons).await;
         let message = Forwarded::Propose(Box::new(Propose { actor, request: None, command }));
-        let reply = send(&peers, &message).await;
+        let reply = send(&peers, disk, &message).await;
         let after = forwards(leader, &reasons).await;
         let refused = matches!(&reply, Ok(Reply::Failed(Failed::Refused { .. })));
         let text = format!("{reply:?}; {FORWARDS} {before} -> {after}");
@@ -310,12 +312,23 @@ async fn forwards(leader: &Site, reasons: &[&str]) -> u64 {
 }
 
 /// As a node's own forwarding would write it: a version byte, JSON, the peers' frame.
-async fn send(peers: &FramedPeers, message: &Forwarded) -> Result<Reply, String> {
+/// Which disk a node is on, as it says; whoever has taken a node over knows it.
+async fn disk_of(world: &World, node: u64) -> Result<u64, Trouble> {
+    let nodes: Vec<NodeSeen> =
+        world.ana().get_at(0, "/v1/cluster/nodes").await.map_err(Trouble::new)?;
+    let disk = nodes.into_iter().find(|seen| seen.node == node).and_then(|n| n.standing?.disk);
+    let disk = disk.and_then(|disk| u64::from_str_radix(&disk, 16).ok());
+    disk.ok_or_else(|| Trouble::new(format!("node {node} does not say its disk")))
+}
+
+async fn send(peers: &FramedPeers, disk: u64, message: &Forwarded) -> Result<Reply, String> {
     let mut body = vec![1];
     serde_json::to_writer(&mut body, message).map_err(|error| error.to_string())?;
     let framed = rpc::opaque(Kind::Forward, &body).map_err(|error| error.to_string())?;
+    // From which disk, to whichever (docs/formats.md).
+    let message = [&disk.to_be_bytes()[..], &[0; 8], &framed].concat();
     let answer = peers
-        .call(1, lane::FORWARD, Bytes::from(framed), WITHIN)
+        .call(1, lane::FORWARD, Bytes::from(message), WITHIN)
         .await
         .map_err(|error| format!("{error:?}"))?;
     let answer = rpc::read_opaque(&answer, Kind::Forwarded).map_err(|error| error.to_string())?;
