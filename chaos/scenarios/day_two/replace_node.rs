@@ -56,10 +56,18 @@ async fn comes_back_wiped(
             Ok(log.lines().find(|line| line.contains("is gone from here")).map(str::to_owned))
         })
         .await;
-    let voters = world.status().await?.at.voters_up;
-    if let Some(line) = verdicts.result("a wiped node is turned away", seen) {
+    let voters = world
+        .until("two voters", REFUSED_WITHIN, async |world| {
+            let voters = world.ana().status().await?.at.voters_up;
+            (voters == 2).then_some(Some(voters)).ok_or_else(|| format!("{voters} voters up"))
+        })
+        .await;
+    if let (Some(line), Some(voters)) = (
+        verdicts.result("a wiped node is turned away", seen),
+        verdicts.result("it has no voice", voters),
+    ) {
         let text = format!("{voters} of 3 voters up; {}", line.trim());
-        verdicts.check("a wiped node is turned away", voters == 2, text);
+        verdicts.check("a wiped node is turned away", true, text);
     }
     Ok(())
 }
