@@ -14,7 +14,8 @@ use std::time::Duration;
 const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Node {
-    /// Makes the first members of a new cluster: once, on one node, with empty disks.
+    /// Makes the first members of a new cluster: once, on one node, with empty disks. It is answered
+    /// before the disk has it: that it lasts is said by the first command committed afterwards.
     ///
     /// # Errors
     /// It has members already.
