@@ -9,7 +9,6 @@ use crate::ours::{Ours, Settings, write_bytes};
 use crate::report::{Floor, Report, Rounds, Row};
 use clap::{Args, ValueEnum};
 use cryptorun_lab::demo::RegionLinks;
-use cryptorun_lab::ports::PortBlock;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,8 +17,6 @@ const CLIENTS: [usize; 3] = [1, 16, 64];
 const WIDE: [u64; 3] = [70, 130, 140];
 /// Clients that share a connection where connections carry many requests.
 const STREAMS: usize = 16;
-/// The lab's block of 64, then the peer's.
-const ETCD_PORTS: u16 = 64;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -145,16 +142,7 @@ async fn loopback(options: &Options, program: PathBuf) -> Result<Vec<Row>, Bench
 }
 
 async fn beside(options: &Options, ours: &Ours) -> Result<Vec<Row>, BenchError> {
-    let peer = match etcd::installed() {
-        Some(_) => {
-            let base = options.base_port + ETCD_PORTS;
-            let mut ports =
-                PortBlock::take(base, 8).map_err(|e| BenchError::cannot("ports for etcd", e))?;
-            let folder = ours.lab.folder.join("etcd");
-            Some(Etcd::start(&ours.lab.supervisor, &folder, &mut ports).await?)
-        }
-        None => None,
-    };
+    let peer = Etcd::beside(&ours.lab, options.base_port).await?;
     let peers = |load: fn(&Etcd, usize) -> Vec<Client>| -> Load<'_> {
         let peer = peer.as_ref();
         Box::new(move |count| peer.map(|peer| load(peer, count)).unwrap_or_default())

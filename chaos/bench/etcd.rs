@@ -5,6 +5,7 @@ use crate::failover::{ATTEMPT, Probe};
 use crate::load::{Asked, Client, Reach, Way};
 use crate::streams::{Dialect, Shared, grpc};
 use bytes::Bytes;
+use cryptorun_lab::demo::layout::Lab;
 use cryptorun_lab::ports::PortBlock;
 use cryptorun_lab::protocol::Addresses;
 use cryptorun_lab::supervisor::{ChildSettings, Supervisor};
@@ -40,9 +41,22 @@ pub fn installed() -> Option<String> {
     text.lines().next()?.strip_prefix("etcd Version: ").map(str::to_owned)
 }
 
+/// The lab's block of 64, then the peer's.
+const PORTS_BEHIND: u16 = 64;
+
 impl Etcd {
+    /// Three members in a lab, on ports behind its own; none where etcd is not installed.
+    pub async fn beside(lab: &Lab, base_port: u16) -> Result<Option<Self>, BenchError> {
+        if installed().is_none() {
+            return Ok(None);
+        }
+        let mut ports = PortBlock::take(base_port + PORTS_BEHIND, 8)
+            .map_err(|e| BenchError::cannot("ports for etcd", e))?;
+        Self::start(&lab.supervisor, &lab.folder.join("etcd"), &mut ports).await.map(Some)
+    }
+
     /// Starts three members under `supervisor` and waits until they have elected.
-    pub async fn start(
+    async fn start(
         supervisor: &Supervisor,
         folder: &Path,
         ports: &mut PortBlock,

@@ -5,12 +5,11 @@
 //! attempt so long and asks again: both systems hold a request back while they have no leader.
 
 use crate::BenchError;
-use crate::etcd::{self, Etcd};
+use crate::etcd::Etcd;
 use crate::machine;
 use crate::ours::{self, Ours};
 use clap::Args;
 use cryptorun_lab::demo::RegionLinks;
-use cryptorun_lab::ports::PortBlock;
 use cryptorun_platform::clock::{Clock, SystemClock};
 use futures_util::future::select_all;
 use std::future::Future;
@@ -18,8 +17,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// The lab's block of 64, then the peer's.
-const ETCD_PORTS: u16 = 64;
 /// What one attempt is given.
 pub const ATTEMPT: Duration = Duration::from_millis(120);
 /// A cluster that does not come back by then will not.
@@ -87,16 +84,7 @@ async fn leaders(options: &Options) -> Result<bool, BenchError> {
 type Times = Vec<Duration>;
 
 async fn kill_leaders(options: &Options, ours: &Ours) -> Result<(Times, Times), BenchError> {
-    let mut peer = match etcd::installed() {
-        Some(_) => {
-            let base = options.base_port + ETCD_PORTS;
-            let mut ports =
-                PortBlock::take(base, 8).map_err(|e| BenchError::cannot("ports for etcd", e))?;
-            let folder = ours.lab.folder.join("etcd");
-            Some(Etcd::start(&ours.lab.supervisor, &folder, &mut ports).await?)
-        }
-        None => None,
-    };
+    let mut peer = Etcd::beside(&ours.lab, options.base_port).await?;
     let supervisor = &ours.lab.supervisor;
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for round in 0..options.rounds {

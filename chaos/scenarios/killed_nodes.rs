@@ -8,7 +8,7 @@ use crate::Arguments;
 use crate::judge;
 use crate::verdict::Verdicts;
 use crate::world::{LEVEL_WITHIN, Trouble, Wish, World, now, until_after};
-use crate::writes::{Pace, look_up, write};
+use crate::writes::{Pace, all_there, write};
 use cryptorun_core::time::Millis;
 use cryptorun_lab::demo::layout::REGIONS;
 use cryptorun_lab::protocol::KillSignal;
@@ -85,11 +85,5 @@ async fn one(
         told.values().filter(|told| told.repeated).count(),
         Millis(level.0.saturating_sub(u64::try_from((killed_at - before.at).as_millis()).unwrap_or(0))),
     ));
-    let lost = look_up(world, &told).await?;
-    let text = match lost.first() {
-        None => format!("{} writes, each on three nodes", told.len()),
-        Some(first) => format!("{} of {} are not: {first}", lost.len(), told.len()),
-    };
-    verdicts.check("every acknowledged write is there", lost.is_empty() && !told.is_empty(), text);
-    Ok(())
+    all_there(world, &told, verdicts).await
 }

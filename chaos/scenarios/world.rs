@@ -15,7 +15,7 @@ use cryptorun_lab::demo::stages::{self, People, is_level, sight, warm};
 use cryptorun_lab::demo::{DemoOptions, REQUESTS_PER_SECOND};
 use cryptorun_lab::http;
 use cryptorun_lab::netns::Namespaces;
-use cryptorun_lab::protocol::VenueStatus;
+use cryptorun_lab::protocol::{KillSignal, ProcessState, ProcessStatus, VenueStatus};
 use cryptorun_platform::clock::{BootTime, Clock, SystemClock};
 use rustix::process::{Pid, test_kill_process};
 use std::collections::BTreeMap;
@@ -469,6 +469,14 @@ impl World {
             }
         })
         .await
+    }
+
+    /// Kills a process for good, and its disk with it.
+    pub async fn lose_disk(&self, process: &str) -> Result<(), Trouble> {
+        self.lab.supervisor.kill(process, KillSignal::Kill, true)?;
+        let down = |status: &ProcessStatus| status.state == ProcessState::Down;
+        self.lab.supervisor.until(process, down).await?;
+        Ok(std::fs::remove_dir_all(self.lab.folder.join(process))?)
     }
 
     /// Text of a process's log.

@@ -1,6 +1,7 @@
 //! Clients whose every write is known by a key of its own, repeated under that key until somebody
 //! answers, and looked up afterwards on every node.
 
+use crate::verdict::Verdicts;
 use crate::world::{Trouble, World, now, since, warm_eu};
 use cryptorun_core::record::Request as Remembered;
 use cryptorun_core::wire::{Accepted, PauseRequest};
@@ -109,8 +110,23 @@ async fn client(
     Ok(told)
 }
 
+/// That each acknowledged write stands on three nodes as it was answered, and that there were any.
+pub async fn all_there(
+    world: &World,
+    told: &Acknowledged,
+    verdicts: &mut Verdicts,
+) -> Result<(), Trouble> {
+    let lost = look_up(world, told).await?;
+    let text = match lost.first() {
+        None => format!("{} writes, each on three nodes", told.len()),
+        Some(first) => format!("{} of {} are not: {first}", lost.len(), told.len()),
+    };
+    verdicts.check("every acknowledged write is there", lost.is_empty() && !told.is_empty(), text);
+    Ok(())
+}
+
 /// Those which some node does not have as they were answered.
-pub async fn look_up(world: &World, told: &Acknowledged) -> Result<Vec<String>, Trouble> {
+async fn look_up(world: &World, told: &Acknowledged) -> Result<Vec<String>, Trouble> {
     let last = told.values().map(|told| told.index).max().unwrap_or(0);
     let mut lost = Vec::new();
     for (key, told) in told {

@@ -9,7 +9,6 @@ use crate::writes::write;
 use cryptorun_core::time::Millis;
 use cryptorun_core::wire::{ClusterStatus, Consistency};
 use cryptorun_lab::demo::layout::REGIONS;
-use cryptorun_lab::protocol::{KillSignal, ProcessState};
 use std::cell::Cell;
 
 const NAME: &str = "lost-quorum";
@@ -37,16 +36,9 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
         let before = world.before().await?;
         for region in REGIONS.iter().filter(|region| **region != LEFT) {
             let node = world.site(region)?.node_process();
-            world.lab.supervisor.kill(&node, KillSignal::Kill, true)?;
-            let down = |status: &cryptorun_lab::protocol::ProcessStatus| {
-                status.state == ProcessState::Down
-            };
-            world.lab.supervisor.until(&node, down).await?;
-            std::fs::remove_dir_all(world.lab.folder.join(&node))?;
+            world.lose_disk(&node).await?;
         }
-        let book = Book::new(NAME, TEXT)
-            .with_path("BACKUP", &world.lab.folder.join("recovered"))
-            .with("LEFT", left.clone());
+        let book = Book::new(NAME, TEXT).with_path("BACKUP", &world.lab.folder.join("recovered"));
         book.follow("Do it", world, verdicts).await?;
         book.follow("How to know it worked", world, verdicts).await?;
         tokens_are_higher(world, &before, verdicts).await?;

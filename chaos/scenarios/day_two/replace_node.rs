@@ -6,7 +6,6 @@ use crate::verdict::Verdicts;
 use crate::world::{Trouble, World};
 use cryptorun_core::time::Millis;
 use cryptorun_lab::demo::layout::{CLUSTER, REGIONS, TRUST_DOMAIN};
-use cryptorun_lab::protocol::{KillSignal, ProcessState};
 
 const NAME: &str = "replace-node";
 const TEXT: &str = include_str!("../../../docs/runbooks/replace-node.md");
@@ -26,11 +25,8 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
 async fn replace(world: &World, verdicts: &mut Verdicts) -> Result<(), Trouble> {
     let site = world.site(LOST)?;
     let node = site.node_process();
-    let supervisor = &world.lab.supervisor;
-    supervisor.kill(&node, KillSignal::Kill, true)?;
-    supervisor.until(&node, |status| status.state == ProcessState::Down).await?;
-    std::fs::remove_dir_all(world.lab.folder.join(&node))?;
-    supervisor.start_again(&node)?;
+    world.lose_disk(&node).await?;
+    world.lab.supervisor.start_again(&node)?;
     comes_back_wiped(world, &node, verdicts).await?;
 
     let book = Book::new(NAME, TEXT)
