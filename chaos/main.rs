@@ -366,8 +366,12 @@ fn hunt(mutants: &[&'static Mutant], seconds: u64, starts: usize, jobs: usize) -
                 loop {
                     let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let Some(mutant) = mutants.get(at) else { return };
+                    let begun = Instant::now();
                     let caught: Vec<Option<Caught>> =
                         STARTS[..starts].iter().map(|s| catch(mutant, *s, seconds)).collect();
+                    let seeds = caught.iter().map(|caught| caught.as_ref().map(|c| c.seeds));
+                    let (seeds, took): (Vec<_>, _) = (seeds.collect(), begun.elapsed());
+                    eprintln!("{}: {seeds:?} seeds in {:.0} s", mutant.name, took.as_secs_f64());
                     let mut rows = rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     rows.insert(at, caught);
                 }

@@ -8,6 +8,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use cryptorun_cli::Host;
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Decides which region may write which data tier, and proves it afterwards
 #[derive(Parser)]
 #[command(name = "cryptorun", version, max_term_width = 110)]

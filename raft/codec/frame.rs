@@ -118,7 +118,7 @@ pub(crate) fn frame(
     version: u16,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
 ) -> Result<Vec<u8>, CodecError> {
-    let mut out = Vec::with_capacity(64);
+    let mut out = Vec::with_capacity(256); // A renewal's entry and its record fit.
     put_frame(&mut out, kind, version, write)?;
     Ok(out)
 }

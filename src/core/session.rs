@@ -18,7 +18,10 @@ pub struct SessionKey {
 
 impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{:016x}", self.worker, self.boot))
+        match f.width() {
+            None => write!(f, "{}.{:016x}", self.worker, self.boot),
+            Some(_) => f.pad(&format!("{self}")),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::caller::Caller;
 use crate::problem::ApiError;
 use axum::Router;
 use axum::body::Bytes;
+use axum::http::request::Parts;
 use axum::http::{Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cryptorun_core::session::SessionKey;
@@ -22,6 +23,7 @@ use cryptorun_platform::listener::Answer;
 use cryptorun_platform::net::Peer;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use std::pin::pin;
 
 /// Answers whatever the admin API's port is asked.
 #[derive(Clone)]
@@ -65,23 +67,30 @@ impl Front {
 
     async fn short(&self, request: Request<Incoming>, from: Peer) -> Response {
         let (head, body) = request.into_parts();
-        let Peer { id, serial, .. } = from;
-        let identity = id.clone();
+        let identity = from.id.clone();
         let answer = async {
-            let caller = Caller::new(id, serial)?;
-            match Short::of(&head.method, head.uri.path()) {
-                Some(Short::Renew { session }) => {
-                    self.renew(&caller, session, &head.uri, body).await
-                }
-                Some(Short::Scope { tier, group }) => {
-                    let Read(read) = Read::of(&head.uri)?;
-                    one_scope(&self.web, &caller, tier, group, read).await
-                }
-                None => Err(ApiError::not_found(head.uri.path().to_owned())),
-            }
+            let answer = self.shortly(&head, body, from).await;
+            answer.unwrap_or_else(ApiError::into_response)
         };
-        let answer = async { answer.await.unwrap_or_else(ApiError::into_response) };
-        guarded(&self.web, &head.uri, Some(&identity), answer).await
+        // In its place: handed on by value it would be in this future twice.
+        guarded(&self.web, &head.uri, Some(&identity), pin!(answer)).await
+    }
+
+    async fn shortly(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        from: Peer,
+    ) -> Result<Response, ApiError> {
+        let caller = Caller::new(from.id, from.serial)?;
+        match Short::of(&head.method, head.uri.path()) {
+            Some(Short::Renew { session }) => self.renew(&caller, session, &head.uri, body).await,
+            Some(Short::Scope { tier, group }) => {
+                let Read(read) = Read::of(&head.uri)?;
+                one_scope(&self.web, &caller, tier, group, read).await
+            }
+            None => Err(ApiError::not_found(head.uri.path().to_owned())),
+        }
     }
 
     async fn renew(
