@@ -87,6 +87,11 @@ pub enum Event<'a> {
         /// Which.
         operation: &'a Operation,
     },
+    /// A client was told that its write of a register did nothing.
+    Denied {
+        /// What it would have written.
+        value: &'a str,
+    },
     /// A worker sends a renewal, for the first time or again.
     RenewalSent {
         /// The worker's end.

@@ -11,9 +11,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// From so many seeds on, what was never reached makes a run red.
 const ENOUGH_SEEDS: u64 = 200;
-/// A mutant that survives so many seeds of a start is not caught.
+/// A mutant's median over the starts may be so many seeds.
+const MEDIAN_MAX: u64 = 100;
+/// A mutant that survives so many seeds of a start is not caught from there.
 const SEEDS_EACH_MAX: u64 = 250;
 /// Starts far from each other: the median is over these.
 const STARTS: [u64; 5] = [1, 10_000, 20_000, 30_000, 40_000];
@@ -356,7 +361,7 @@ fn catch(mutant: &'static Mutant, start: u64, seconds: u64) -> Option<Caught> {
     })
 }
 
-/// Runs each mutant from each start; prints the table. True when all were caught every time.
+/// Runs each mutant from each start; prints the table. True when all were caught soon enough.
 fn hunt(mutants: &[&'static Mutant], seconds: u64, starts: usize, jobs: usize) -> bool {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let rows = std::sync::Mutex::new(BTreeMap::new());
@@ -390,14 +395,15 @@ fn hunt(mutants: &[&'static Mutant], seconds: u64, starts: usize, jobs: usize) -
         let mut seeds: Vec<u64> = caught.iter().flatten().map(|c| c.seeds).collect();
         seeds.sort_unstable();
         let escaped = caught.len() - seeds.len();
-        let median = seeds.get(seeds.len() / 2).copied();
+        // From a start that did not catch it in time it would have taken longer than from the others.
+        let median = seeds.get(caught.len() / 2).copied();
         let shown = median.map_or("-".to_owned(), |n| n.to_string());
         let most = match escaped {
             0 => seeds.last().map_or("-".to_owned(), u64::to_string),
             n => format!("{n} of {} not within {SEEDS_EACH_MAX}", caught.len()),
         };
         println!("| `{}` | {} | {} | {shown} | {most} |", mutant.name, mutant.bug, by.join(", "));
-        all &= escaped == 0;
+        all &= median.is_some_and(|median| median <= MEDIAN_MAX);
         medians.extend(median);
     }
     medians.sort_unstable();

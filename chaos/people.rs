@@ -110,7 +110,10 @@ async fn registers(world: Arc<World>, me: u64) {
                     client += 1; // A client whose outcome is unknown is not heard of again.
                     continue;
                 }
-                Said::No(_) => continue,
+                Said::No(_) => {
+                    world.show(&Event::Denied { value: &value });
+                    continue;
+                }
             }
         } else {
             match read(&world, me, &caller, register).await {

@@ -1,4 +1,5 @@
-//! Histories of the API are linearizable; an unknown outcome counts as either.
+//! Histories of the API are linearizable; an unknown outcome counts as either, and what is said to
+//! have done nothing never stands.
 //!
 //! Two judges. The witness takes the server's word for where in the log an operation stands and holds
 //! it to that: an acknowledged write stood by its index, a read shows the value as of its index. The
@@ -10,7 +11,7 @@ use crate::tally::Tally;
 use cryptorun_core::command::Command;
 use cryptorun_histories::history::{Operation, What};
 use cryptorun_histories::wgl::{self, Verdict};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// See the module.
@@ -21,6 +22,8 @@ pub struct Linearizable {
     values: [BTreeMap<u64, Option<String>>; 3],
     /// Every write's entries, asked again ones too.
     writes: BTreeMap<u64, String>,
+    /// Writes of which a client was told that they did nothing.
+    denied: BTreeSet<String>,
     history: [Vec<Operation>; 3],
     gave_up: u64,
 }
@@ -69,6 +72,9 @@ impl Invariant for Linearizable {
                     let known = self.values[n].last_key_value().and_then(|(_, v)| v.as_deref());
                     if pause.map(|pause| pause.reason.as_str()) != known {
                         let value = pause.map(|pause| pause.reason.clone());
+                        if let Some(value) = value.as_ref().filter(|v| self.denied.contains(*v)) {
+                            return Err(format!("{value} stands after it was denied"));
+                        }
                         self.values[n].insert(seen.log_id.index, value);
                     }
                 }
@@ -77,6 +83,16 @@ impl Invariant for Linearizable {
             Event::Operation { operation } => {
                 self.history[operation.register].push((*operation).clone());
                 self.witness(operation)
+            }
+            Event::Denied { value } => {
+                self.denied.insert((*value).to_owned());
+                let stood = |values: &BTreeMap<u64, Option<String>>| {
+                    values.values().any(|stood| stood.as_deref() == Some(*value))
+                };
+                match self.values.iter().any(stood) {
+                    true => Err(format!("{value} stood and is denied")),
+                    false => Ok(()),
+                }
             }
             Event::End { .. } => {
                 for (n, history) in self.history.iter().enumerate() {

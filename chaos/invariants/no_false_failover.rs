@@ -1,10 +1,15 @@
-//! No false failover: the controller asks for one only where the holder's own lease is truly over.
+//! No false failover: the controller asks for one only where the holder's own lease is truly over, and
+//! calls no region lost whose holder has renewed since the loss is said to have begun.
 
 use super::{Event, Invariant, Once, entry_of};
-use cryptorun_core::command::Command;
+use cryptorun_core::command::{Command, SetLink};
 use cryptorun_core::people::Actor;
+use cryptorun_core::region::Link;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Clocks that count a loss may be a hundredth faster than true time, and a report takes its way.
+const SLACK: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Default)]
@@ -33,14 +38,32 @@ impl Invariant for NoFalseFailover {
             Event::Applied { seen, .. } if self.once.is_new(seen) => {
                 let count = seen.machine.promotions().len();
                 let grew = std::mem::replace(&mut self.promotions, count) < count;
-                let Some(entry) = entry_of(seen).filter(|_| grew) else { return Ok(()) };
-                let asked = matches!(&entry.command, Command::RequestPromotion(_))
-                    && entry.actor == Actor::Controller;
+                let Some(entry) = entry_of(seen) else { return Ok(()) };
+                if entry.actor != Actor::Controller {
+                    return Ok(());
+                }
                 let holder = self.holds.iter().find(|(_, until)| **until > now);
-                match (asked, holder) {
-                    (true, Some((worker, until))) => Err(format!(
+                let Some((worker, until)) = holder else { return Ok(()) };
+                match &entry.command {
+                    Command::RequestPromotion(_) if grew => Err(format!(
                         "the controller asks for a promotion; {worker} may write until {until:?}"
                     )),
+                    Command::SetLink(SetLink { region, link: Link::Isolated { .. } }) => {
+                        let machine = seen.machine;
+                        let holds = machine.scopes().values().any(|s| s.assigned == *region);
+                        let span = machine
+                            .timing()
+                            .map_or(Duration::MAX, |t| t.holder_span().to_duration());
+                        let begun =
+                            now.saturating_sub(machine.limits().detection.to_duration()) + SLACK;
+                        let renewed = until.saturating_sub(span);
+                        match holds && renewed > begun {
+                            true => Err(format!(
+                                "{region} is called lost since {begun:?}; {worker} renewed at {renewed:?}"
+                            )),
+                            false => Ok(()),
+                        }
+                    }
                     _ => Ok(()),
                 }
             }

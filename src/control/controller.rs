@@ -4,16 +4,17 @@
 //! whoever leads next goes on where this one stopped, and proposing a command twice is refused. What
 //! it remembers is only what was just refused, so that it is not asked again at once.
 
-use crate::log::{Log, Proposal, ProposeError, look};
+use crate::log::{Committed, Log, Proposal, ProposeError, look};
 use cryptorun_core::command::{Command, SetLink};
 use cryptorun_core::diagnose::{Class, diagnose};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Actor;
 use cryptorun_core::region::Link;
-use cryptorun_core::steps::advance;
+use cryptorun_core::steps::{advance, ahead};
 use cryptorun_core::time::Millis;
 use cryptorun_platform::Platform;
 use cryptorun_platform::clock::BootTime;
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,18 +51,22 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
     loop {
         stirred.mark_unchanged();
         let now = platform.clock.boot();
-        let mut commands = look(log, |machine, _| all_commands(machine));
-        commands.retain(|command| memory.may_try(command, now));
-        for command in commands {
-            let shown = word(&command);
-            let key = memory_key(&command);
-            let proposal = Proposal { actor: Actor::Controller, via: None, request: None, command };
-            match log.propose(proposal).await {
+        let commands = look(log, |machine, index| {
+            ahead(machine, index, |machine| {
+                let mut commands = all_commands(machine);
+                commands.retain(|command| memory.may_try(command, now));
+                commands
+            })
+        });
+        // All at once: they are appended in this order, and a chain of steps waits for one commit.
+        let asked = commands.into_iter().map(|command| propose(log, command));
+        for (tried, outcome) in join_all(asked).await {
+            match outcome {
                 Ok(committed) => match committed.answer {
-                    Ok(_) => tracing::debug!(command = shown, index = committed.index, "did"),
+                    Ok(_) => tracing::debug!(command = tried.word, index = committed.index, "did"),
                     Err(refusal) => {
-                        tracing::debug!(command = shown, %refusal, "was refused");
-                        memory.refused(key, platform.clock.boot());
+                        tracing::debug!(command = tried.word, %refusal, "was refused");
+                        memory.refused(tried.key, platform.clock.boot());
                     }
                 },
                 Err(ProposeError::Stopped) => return None,
@@ -72,9 +77,8 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
                     | ProposeError::OutcomeUnknown
                     | ProposeError::TooLarge { .. }),
                 ) => {
-                    tracing::warn!(command = shown, %error, "could not be proposed");
-                    memory.refused(key, platform.clock.boot());
-                    break;
+                    tracing::warn!(command = tried.word, %error, "could not be proposed");
+                    memory.refused(tried.key, platform.clock.boot());
                 }
             }
         }
@@ -89,6 +93,18 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
             }
         }
     }
+}
+
+/// A command that was proposed, by what is remembered of it.
+struct Tried {
+    word: &'static str,
+    key: String,
+}
+
+async fn propose(log: &dyn Log, command: Command) -> (Tried, Result<Committed, ProposeError>) {
+    let tried = Tried { word: word(&command), key: memory_key(&command) };
+    let proposal = Proposal { actor: Actor::Controller, via: None, request: None, command };
+    (tried, log.propose(proposal).await)
 }
 
 fn all_commands(machine: &Machine) -> Vec<Command> {
@@ -153,12 +169,12 @@ fn links(machine: &Machine) -> Vec<Command> {
 struct Memory(BTreeMap<String, BootTime>);
 
 impl Memory {
-    fn may_try(&mut self, command: &Command, now: BootTime) -> bool {
-        self.0.retain(|_, at| now - *at < AFTER_REFUSAL);
-        !self.0.contains_key(&memory_key(command))
+    fn may_try(&self, command: &Command, now: BootTime) -> bool {
+        self.0.get(&memory_key(command)).is_none_or(|at| now - *at >= AFTER_REFUSAL)
     }
 
     fn refused(&mut self, key: String, now: BootTime) {
+        self.0.retain(|_, at| now - *at < AFTER_REFUSAL);
         self.0.insert(key, now);
     }
 }

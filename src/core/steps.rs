@@ -7,11 +7,13 @@
 //! Next: `machine/promotions.rs` for what each step must show before it counts as done.
 
 use crate::command::{
-    Command, Done, Grant, RequestPromotion, Reserve, Rollback, StepDone, StepFailed, StepStarted,
+    Answer, Command, Done, Entry, Grant, RequestPromotion, Reserve, Rollback, StepDone, StepFailed,
+    StepStarted,
 };
 use crate::decide::{self, Ask, Choice};
 use crate::diagnose;
 use crate::machine::Machine;
+use crate::people::Actor;
 use crate::plan::Step;
 use crate::promotion::{Kind, Promotion, State, StepRecord, StepState};
 use crate::region::RegionName;
@@ -45,6 +47,49 @@ pub fn advance(machine: &Machine) -> Vec<Command> {
         }
     }
     commands
+}
+
+/// Longest chain that [`ahead`] follows; a promotion's own between two answers of workers has six.
+const AHEAD_MAX: usize = 16;
+
+/// What `next` wants now, and what it would want after that if nothing came between: all of it may be
+/// proposed at once, in this order, so that a chain of steps takes one commit and not one each.
+///
+/// What is added is what a copy of the machine took. Where the true one has moved meanwhile, it
+/// refuses what does not fit any more, as it refuses a leader that is late.
+pub fn ahead(
+    machine: &Machine,
+    index: u64,
+    next: impl Fn(&Machine) -> Vec<Command>,
+) -> Vec<Command> {
+    let mut wanted = next(machine);
+    let mut proposed = Vec::new();
+    if wanted.is_empty() {
+        return proposed;
+    }
+    let mut ahead = machine.clone();
+    for round in 0..AHEAD_MAX {
+        let before = proposed.len();
+        for command in wanted {
+            let taken = take(&mut ahead, index, &command).is_ok();
+            if taken || round == 0 {
+                proposed.push(command);
+            }
+        }
+        if proposed.len() == before {
+            break;
+        }
+        wanted = next(&ahead);
+        wanted.retain(|command| !proposed.contains(command));
+    }
+    proposed
+}
+
+/// Applies a command as the controller's, at the machine's own time.
+fn take(machine: &mut Machine, index: u64, command: &Command) -> Answer {
+    let (stamp, command) = (machine.now(), command.clone());
+    let entry = Entry { stamp, actor: Actor::Controller, via: None, request: None, command };
+    machine.apply(index, &entry).answer
 }
 
 /// A grant inside the assigned region: reserve, let its sink seal itself, grant.

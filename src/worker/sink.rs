@@ -284,7 +284,7 @@ impl Sink {
         self.run(|inner| async move {
             let before = inner.log.end();
             if cryptorun_core::seeded_bug::is("tail_before_seal") {
-                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
             }
             let _gate = inner.enter().await?;
             if !cryptorun_core::seeded_bug::is("seal_skipped") {

@@ -3,12 +3,15 @@
 //! `World::propose` checks after each entry that `apply` is a function, that `changed` is exact,
 //! that tokens only grow and that the audit verifies; what needs true time is checked here.
 
+use super::Machine;
 use super::world::{World, warm};
-use crate::command::{Approve, Command, Deny, RequestPromotion};
+use crate::command::{Answer, Approve, Command, Deny, Entry, RequestPromotion};
 use crate::explain;
+use crate::people::Actor;
 use crate::promotion::{Kind, PromotionId, State};
 use crate::region::{RegionName, SHIPPED_ALIASES};
 use crate::scope::Mode;
+use crate::steps;
 use crate::time::Millis;
 use proptest::prelude::*;
 
@@ -89,6 +92,11 @@ fn play(world: &mut World, event: &Event) {
     }
 }
 
+fn by_controller(machine: &mut Machine, index: u64, command: Command) -> Answer {
+    let (stamp, actor) = (machine.now(), Actor::Controller);
+    machine.apply(index, &Entry { stamp, actor, via: None, request: None, command }).answer
+}
+
 fn heal(world: &mut World) {
     world.lost.clear();
     world.cut.clear();
@@ -145,6 +153,34 @@ proptest! {
         prop_assert!(world.holder().is_some() || open());
     }
 
+    /// Steps proposed at once, where nothing came between, do what they do one after the other.
+    #[test]
+    fn a_chain_proposed_at_once_is_the_chain_proposed_step_by_step(
+        events in prop::collection::vec(event(), 1..25),
+    ) {
+        let mut world = World::running(Mode::Approve);
+        for event in &events {
+            play(&mut world, event);
+            let (mut at_once, mut by_steps) = (world.machine.clone(), world.machine.clone());
+            let first = steps::advance(&world.machine);
+            let chain = steps::ahead(&world.machine, world.index(), steps::advance);
+            prop_assert!(chain.starts_with(&first));
+            for (n, command) in chain.into_iter().enumerate() {
+                let answer = by_controller(&mut at_once, world.index(), command);
+                prop_assert!(answer.is_ok() || n < first.len());
+            }
+            let mut done = Vec::new();
+            loop {
+                let next = steps::advance(&by_steps).into_iter().find(|c| !done.contains(c));
+                let Some(command) = next else { break };
+                done.push(command.clone());
+                let _ = by_controller(&mut by_steps, world.index(), command);
+            }
+            prop_assert_eq!(at_once.scopes(), by_steps.scopes());
+            prop_assert_eq!(at_once.promotions(), by_steps.promotions());
+        }
+    }
+
     /// A cut of any one link moves no lease (promise 3).
     #[test]
     fn one_cut_link_moves_no_lease(a in 0usize..3, step in 1usize..3, secs in 1u64..900) {
@@ -176,6 +212,35 @@ proptest! {
     }
 }
 
+/// What stands between people's yes and the workers' seals is one proposal, not five.
+#[test]
+fn what_waits_for_no_worker_is_proposed_at_once() {
+    let mut world = World::running(Mode::Approve);
+    let (from, now) = (world.scope().assigned.clone(), world.now);
+    world.lost.insert(from, now);
+    world.advance(Millis::secs(100));
+    let asked = world.machine.promotions().keys().next().copied().expect("the controller asked");
+    for person in ["ben", "eve"] {
+        let approve = Approve { promotion: asked, reason: None, certificate: None };
+        let actor = Actor::Person(person.into());
+        world.propose(actor, Command::Approve(approve)).answer.unwrap();
+    }
+    let chain = steps::ahead(&world.machine, world.index(), steps::advance);
+    let words: Vec<String> = chain
+        .iter()
+        .map(|command| match command {
+            Command::StepStarted(c) => format!("{} starts", c.step),
+            Command::StepDone(c) => format!("{} is done", c.step),
+            Command::Reserve(_) => "reserve".to_owned(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        words,
+        ["preflight starts", "preflight is done", "reserve starts", "reserve", "seal starts"]
+    );
+}
+
 /// The far end of a cut cannot report when the leader is at the near one; the third region tells.
 #[test]
 fn a_cut_from_the_leaders_region_is_named_through_the_third() {
@@ -195,7 +260,6 @@ fn a_cut_from_the_leaders_region_is_named_through_the_third() {
 /// it ended but its own sealed sink, so the lease's end alone must not finish a switchover.
 #[test]
 fn a_switchover_is_undone_when_its_holder_falls_silent_before_its_sink_is_sealed() {
-    use crate::people::Actor;
     use crate::plan::Step;
     use crate::promotion::Outcome;
     let mut world = World::running(Mode::Approve);
@@ -216,7 +280,7 @@ fn a_switchover_is_undone_when_its_holder_falls_silent_before_its_sink_is_sealed
     while world.machine.promotions()[&id].token.is_none() {
         world.work(&from);
         others.iter().for_each(|name| world.work(name));
-        for command in crate::steps::advance(&world.machine) {
+        for command in steps::advance(&world.machine) {
             let _ = world.propose(Actor::Controller, command);
         }
     }

@@ -152,6 +152,11 @@ impl World {
         world
     }
 
+    /// Of the last entry.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
     pub fn wall(&self) -> WallTime {
         WallTime(START + self.now.0)
     }
