@@ -79,7 +79,10 @@ pub const ALL: &[Mutant] = &[
     seeded("report_ends_nothing", "a promotion's last step leaves it open"),
     seeded("pause_ignored", "the controller asks for promotions of paused scopes"),
     seeded("one_witness_is_enough", "one region's word makes another region lost"),
-    seeded("holder_back_unnoticed", "a live lease does not keep the controller from asking"),
+    seeded(
+        "holder_back_unnoticed",
+        "neither renewals nor a live lease keep the controller from asking",
+    ),
     // Audit, machine, API.
     seeded("audit_entry_skipped", "approvals leave no audit entry"),
     seeded("audit_entry_edited", "an audit entry is changed after it was hashed"),

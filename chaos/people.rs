@@ -73,8 +73,12 @@ where
                 | ApiError::Stopping
                 | ApiError::NotReady { .. }),
             )) => last = error,
-            // An answer from the log, or of no use to ask again.
-            Ok(Err(error)) => return Said::No(error),
+            // An answer from the log, or of no use to ask again. It may come from a node that lags, and
+            // says nothing of an attempt whose outcome is unknown.
+            Ok(Err(error)) => {
+                last = error;
+                break;
+            }
             Err(Failed::Refused) => {}
         }
         target = 1 + world.below(3);

@@ -2,7 +2,6 @@
 //! asked of the keeper. A late answer shortens a lease, a retry never stretches it.
 
 use super::{Event, Invariant};
-use crate::cluster::timing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use std::time::Duration;
 pub struct DeadlinesHonest {
     /// By worker: the newest renewal's session and number, and when its first attempt left.
     sent: BTreeMap<u64, (String, u64, Duration)>,
+    /// What a renewal gives, as the cluster was founded.
+    span: Option<Duration>,
 }
 
 impl Invariant for DeadlinesHonest {
@@ -20,6 +21,11 @@ impl Invariant for DeadlinesHonest {
 
     fn see(&mut self, now: Duration, event: &Event<'_>) -> Result<(), String> {
         match event {
+            Event::Applied { seen, .. } if self.span.is_none() => {
+                let timing = seen.machine.timing();
+                self.span = timing.map(|timing| timing.holder_span().to_duration());
+                Ok(())
+            }
             Event::RenewalSent { worker, session, seq } => {
                 let known = self.sent.get(worker);
                 if known.is_none_or(|(of, n, _)| of != session || n < seq) {
@@ -29,8 +35,8 @@ impl Invariant for DeadlinesHonest {
             }
             Event::Holds { worker, token, until } => {
                 let Some((_, seq, sent)) = self.sent.get(worker) else { return Ok(()) };
+                let Some(span) = self.span else { return Ok(()) };
                 // The holder's clock may be slow by as much as is tolerated, and changes its rate.
-                let span = timing().holder_span().to_duration();
                 let latest = *sent + span + span / 100 + Duration::from_millis(30);
                 if *until <= latest {
                     return Ok(());

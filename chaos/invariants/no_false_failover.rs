@@ -2,6 +2,7 @@
 //! calls no region lost whose holder has renewed since the loss is said to have begun.
 
 use super::{Event, Invariant, Once, entry_of};
+use crate::cluster::warm;
 use cryptorun_core::command::{Command, SetLink};
 use cryptorun_core::people::Actor;
 use cryptorun_core::region::Link;
@@ -50,7 +51,10 @@ impl Invariant for NoFalseFailover {
                     )),
                     Command::SetLink(SetLink { region, link: Link::Isolated { .. } }) => {
                         let machine = seen.machine;
-                        let holds = machine.scopes().values().any(|s| s.assigned == *region);
+                        let holds = machine
+                            .scopes()
+                            .get(&warm())
+                            .is_some_and(|scope| scope.assigned == *region);
                         let span = machine
                             .timing()
                             .map_or(Duration::MAX, |t| t.holder_span().to_duration());

@@ -106,18 +106,28 @@ fn fresh(machine: &Machine) -> impl Iterator<Item = &RegionRecord> {
         .filter(move |record| silence(machine, record).is_some_and(|age| age < limit))
 }
 
-/// Lost: all other regions (two or more) reach none of its services, no data of it arrives, and no
-/// report of it commits. Any one sign of life is enough to be only cut off from somebody.
+/// How long ago a worker of the region last renewed, by whichever node it came.
+fn renewed_ago(machine: &Machine, region: &RegionName) -> Option<Millis> {
+    let own = machine.sessions().values().filter(|session| session.region == *region);
+    own.map(|session| machine.now().log.since(session.renewed_at)).min()
+}
+
+/// Lost: all other regions (two or more) reach none of its services, no data of it arrives, and neither
+/// a report of it nor a renewal of its workers commits. Any one sign of life is enough to be only cut
+/// off from somebody.
 fn region_lost(machine: &Machine, region: &RegionName) -> Option<Diagnosis> {
     let record = machine.regions().get(region)?;
     let others = machine.regions().len().checked_sub(1)?;
     let witnesses: Vec<&RegionRecord> = fresh(machine).filter(|w| w.name != *region).collect();
     let enough = others >= 2 && witnesses.len() >= others;
-    if !enough && !crate::seeded_bug::is("one_witness_is_enough") {
+    let one_says_so = crate::seeded_bug::is("one_witness_is_enough");
+    let unnoticed = one_says_so || crate::seeded_bug::is("holder_back_unnoticed");
+    if !enough && !one_says_so {
         return None;
     }
     let unheard = silence(machine, record)?;
-    let mut lasting = unheard;
+    let renewed = renewed_ago(machine, region).filter(|_| !unnoticed);
+    let mut lasting = unheard.min(renewed.unwrap_or(unheard));
     let mut evidence = vec![format!("no report of {region} for {unheard}")];
     for witness in witnesses {
         let seen = &witness.report;
@@ -127,7 +137,7 @@ fn region_lost(machine: &Machine, region: &RegionName) -> Option<Diagnosis> {
         let data = seen.data.get(region).map_or(Millis(u64::MAX), |reach| reach.down_for());
         let arrived = seen.arrived_ago.get(region).copied().unwrap_or(Millis(u64::MAX));
         if control == Millis::ZERO || data == Millis::ZERO {
-            if crate::seeded_bug::is("one_witness_is_enough") {
+            if one_says_so {
                 continue;
             }
             return None;

@@ -256,6 +256,27 @@ fn a_cut_from_the_leaders_region_is_named_through_the_third() {
     assert_eq!(found[0].class, Class::LinkCut { a, b, relayed_via: Some(region(1)) });
 }
 
+/// Its node is gone and nobody reaches its worker, which still renews by another region's node.
+#[test]
+fn a_region_whose_worker_renews_is_not_lost() {
+    use crate::diagnose::{Class, diagnose};
+    let mut world = World::running(Mode::Approve);
+    let (hidden, now) = (region(0), world.now);
+    for other in [region(1), region(2)] {
+        world.cut.insert((hidden.clone(), other), now);
+    }
+    world.mute.insert(hidden.clone());
+    let is_lost = |world: &World| {
+        let lost = Class::RegionLost { region: hidden.clone() };
+        diagnose(&world.machine).into_iter().any(|found| found.class == lost)
+    };
+    world.advance(Millis::secs(100));
+    assert!(!is_lost(&world));
+    world.workers.get_mut(&hidden).expect("it is there").up = false;
+    world.advance(Millis::secs(100));
+    assert!(is_lost(&world));
+}
+
 /// A holder that is not heard may go on behind its barrier while its lease lives. Nothing says where
 /// it ended but its own sealed sink, so the lease's end alone must not finish a switchover.
 #[test]
