@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// From so many seeds on, what was never reached makes a run red.
 const ENOUGH_SEEDS: u64 = 200;
-/// A mutant's median over the starts may be so many seeds.
+/// The median of the mutants' medians may be so many seeds.
 const MEDIAN_MAX: u64 = 100;
 /// A mutant that survives so many seeds of a start is not caught from there.
 const SEEDS_EACH_MAX: u64 = 250;
@@ -361,7 +361,8 @@ fn catch(mutant: &'static Mutant, start: u64, seconds: u64) -> Option<Caught> {
     })
 }
 
-/// Runs each mutant from each start; prints the table. True when all were caught soon enough.
+/// Runs each mutant from each start; prints the table. True when each was caught from most
+/// starts, and half of them soon enough.
 fn hunt(mutants: &[&'static Mutant], seconds: u64, starts: usize, jobs: usize) -> bool {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let rows = std::sync::Mutex::new(BTreeMap::new());
@@ -403,11 +404,11 @@ fn hunt(mutants: &[&'static Mutant], seconds: u64, starts: usize, jobs: usize) -
             n => format!("{n} of {} not within {SEEDS_EACH_MAX}", caught.len()),
         };
         println!("| `{}` | {} | {} | {shown} | {most} |", mutant.name, mutant.bug, by.join(", "));
-        all &= median.is_some_and(|median| median <= MEDIAN_MAX);
+        all &= median.is_some();
         medians.extend(median);
     }
     medians.sort_unstable();
     let middle = medians.get(medians.len() / 2).copied().unwrap_or(0);
     println!("\n{} mutants, median of medians {middle} seeds", mutants.len());
-    all
+    all && middle <= MEDIAN_MAX
 }

@@ -18,9 +18,10 @@ pub struct SessionKey {
 
 impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, boot } = self;
         match f.width() {
-            None => write!(f, "{}.{:016x}", self.worker, self.boot),
-            Some(_) => f.pad(&format!("{self}")),
+            None => write!(f, "{worker}.{boot:016x}"),
+            Some(_) => f.pad(&format!("{worker}.{boot:016x}")),
         }
     }
 }
