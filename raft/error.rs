@@ -1,7 +1,9 @@
 //! What goes wrong, by what the caller will do next.
 
+use cryptorun_core::command::{Command, ProposeRules};
 use cryptorun_core::config::CLUSTER_VERSION;
 use cryptorun_core::machine::Machine;
+use cryptorun_core::rules::Change;
 use cryptorun_platform::segments::{self, NoSpace};
 use std::path::PathBuf;
 
@@ -65,6 +67,26 @@ impl Outdated {
                 Err(Self { cluster, program: CLUSTER_VERSION })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The same of an entry that raises the version: who does not speak it would refuse what the others
+    /// take. It is in the log only if every program spoke it then, so this one came later.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn foresee(command: &Command) -> Result<(), Self> {
+        let to = match command {
+            Command::SetClusterVersion(set) => set.version,
+            Command::ProposeRules(ProposeRules {
+                change: Change::ClusterVersion { to, .. },
+                ..
+            }) => *to,
+            _ => return Ok(()),
+        };
+        match to > CLUSTER_VERSION {
+            true => Err(Self { cluster: to, program: CLUSTER_VERSION }),
+            false => Ok(()),
         }
     }
 }

@@ -182,7 +182,10 @@ impl Node {
         let network = Network(peers.clone());
         let raft = Raft::new(settings.id, config, network, log.clone(), machine.clone())
             .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
+            .map_err(|error| match machine.inner().outdated() {
+                Some(outdated) => StartError::Outdated(outdated),
+                None => StartError::Raft(error.to_string()),
+            })?;
         let inner = Arc::new(Inner {
             id: settings.id,
             cluster: settings.cluster,

@@ -41,7 +41,9 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -89,6 +91,8 @@ pub(crate) struct Inner {
     effects: broadcast::Sender<EffectAt>,
     /// Audit bodies may be missing: somebody should fetch them.
     pub(crate) audit_gap: Notify,
+    /// Why this program stopped applying.
+    outdated: OnceLock<Outdated>,
     disks: Arc<Disks>,
     probe: Option<Arc<dyn Probe>>,
 }
@@ -172,6 +176,7 @@ impl StateMachine {
             anchor: watch::Sender::new(None),
             effects: broadcast::Sender::new(EFFECTS_MAX),
             audit_gap: Notify::new(),
+            outdated: OnceLock::new(),
             disks,
             probe,
         })))
@@ -283,6 +288,11 @@ impl Inner {
         &self.audit
     }
 
+    /// Why this program applies nothing more.
+    pub fn outdated(&self) -> Option<Outdated> {
+        self.outdated.get().copied()
+    }
+
     pub fn blocking(&self) -> Blocking {
         self.blocking
     }
@@ -301,6 +311,19 @@ impl Inner {
 
     fn store(&self) -> MutexGuard<'_, Arc<dyn StateStore>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this program speaks what the cluster speaks before and with this entry. Asked before
+    /// anything is changed: a newer program goes on from here.
+    fn takes_part(&self, entry: &LogEntry) -> io::Result<()> {
+        let checked = Outdated::check(&self.read().machine).and_then(|()| match &entry.payload {
+            EntryPayload::Normal(payload) => Outdated::foresee(&payload.entry().command),
+            EntryPayload::Blank | EntryPayload::Membership(_) => Ok(()),
+        });
+        checked.map_err(|outdated| {
+            let _ = self.outdated.set(outdated);
+            io::Error::other(outdated)
+        })
     }
 
     fn apply(&self, entry: &LogEntry) -> Result<Option<Answer>, CodecError> {
@@ -460,6 +483,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
+            self.0.takes_part(&entry)?;
             let answer = self.0.apply(&entry).map_err(io::Error::other)?;
             if let Some(responder) = responder {
                 responder.send(Answered(answer));

@@ -19,10 +19,12 @@ use crate::types::{
     EntryPayload, LeaderId, LogEntry, LogId, Member, Membership, Payload, SnapshotMeta,
     StoredMembership, Vote,
 };
+use cryptorun_core::command::{Command, ProposeRules};
 use cryptorun_core::config::{CLUSTER_VERSION, Cluster};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
 use cryptorun_core::record::Record;
+use cryptorun_core::rules::Change;
 use openraft::raft::{StreamAppendError, TransferLeaderError};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -392,4 +394,15 @@ fn a_program_that_the_cluster_has_left_behind_says_what_to_install() {
     assert_eq!((left.cluster, left.program), (CLUSTER_VERSION + 1, CLUSTER_VERSION));
     assert!(left.to_string().contains("install the newer one"));
     assert_eq!(Outdated::check(&Machine::default()), Ok(()), "not founded yet");
+}
+
+#[test]
+fn an_entry_that_raises_the_version_beyond_this_program_is_foreseen() {
+    let raise = |to| {
+        let change = Change::ClusterVersion { from: to - 1, to };
+        Outdated::foresee(&Command::ProposeRules(ProposeRules { change, reason: None }))
+    };
+    assert_eq!(raise(CLUSTER_VERSION), Ok(()));
+    assert_eq!(raise(CLUSTER_VERSION + 1).unwrap_err().cluster, CLUSTER_VERSION + 1);
+    assert_eq!(Outdated::foresee(&Command::Tick), Ok(()));
 }
