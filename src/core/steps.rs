@@ -86,7 +86,7 @@ pub fn ahead(
 }
 
 /// Applies a command as the controller's, at the machine's own time.
-fn take(machine: &mut Machine, index: u64, command: &Command) -> Answer {
+pub(crate) fn take(machine: &mut Machine, index: u64, command: &Command) -> Answer {
     let (stamp, command) = (machine.now(), command.clone());
     let entry = Entry { stamp, actor: Actor::Controller, via: None, request: None, command };
     machine.apply(index, &entry).answer

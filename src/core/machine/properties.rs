@@ -3,9 +3,8 @@
 //! `World::propose` checks after each entry that `apply` is a function, that `changed` is exact,
 //! that tokens only grow and that the audit verifies; what needs true time is checked here.
 
-use super::Machine;
 use super::world::{World, warm};
-use crate::command::{Answer, Approve, Command, Deny, Entry, RequestPromotion};
+use crate::command::{Approve, Command, Deny, RequestPromotion};
 use crate::explain;
 use crate::people::Actor;
 use crate::promotion::{Kind, PromotionId, State};
@@ -92,11 +91,6 @@ fn play(world: &mut World, event: &Event) {
     }
 }
 
-fn by_controller(machine: &mut Machine, index: u64, command: Command) -> Answer {
-    let (stamp, actor) = (machine.now(), Actor::Controller);
-    machine.apply(index, &Entry { stamp, actor, via: None, request: None, command }).answer
-}
-
 fn heal(world: &mut World) {
     world.lost.clear();
     world.cut.clear();
@@ -166,15 +160,15 @@ proptest! {
             let chain = steps::ahead(&world.machine, world.index(), steps::advance);
             prop_assert!(chain.starts_with(&first));
             for (n, command) in chain.into_iter().enumerate() {
-                let answer = by_controller(&mut at_once, world.index(), command);
+                let answer = steps::take(&mut at_once, world.index(), &command);
                 prop_assert!(answer.is_ok() || n < first.len());
             }
             let mut done = Vec::new();
             loop {
                 let next = steps::advance(&by_steps).into_iter().find(|c| !done.contains(c));
                 let Some(command) = next else { break };
-                done.push(command.clone());
-                let _ = by_controller(&mut by_steps, world.index(), command);
+                let _ = steps::take(&mut by_steps, world.index(), &command);
+                done.push(command);
             }
             prop_assert_eq!(at_once.scopes(), by_steps.scopes());
             prop_assert_eq!(at_once.promotions(), by_steps.promotions());
