@@ -11,7 +11,7 @@
 
 use crate::api::Api;
 use crate::caller::{Need, check};
-use crate::log::{CallError, Committed, ForwardHandler, Log, Proposal, ProposeError};
+use crate::log::{CallError, Committed, ForwardHandler, Log, MemberView, Proposal, ProposeError};
 use crate::problem::ApiError;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use cryptorun_core::people::{Actor, Role};
 use cryptorun_core::position::Hash;
 use cryptorun_core::record::RequestKey;
 use cryptorun_core::region::RegionName;
-use cryptorun_core::time::{Stamp, WallTime};
+use cryptorun_core::time::{Millis, Stamp, WallTime};
 use cryptorun_core::wire::{Credentials, NodeStanding, Versions};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub enum Forwarded {
     },
     /// What do you present and trust, and who came to you with what?
     Credentials,
+    /// Who answers you, and how far has each come? Only the leader knows.
+    Members,
 }
 
 /// See [`Forwarded::Propose`].
@@ -95,6 +97,19 @@ pub enum Reply {
     },
     /// What I present and trust; none where nothing is encrypted.
     Credentials(Option<Box<Credentials>>),
+    /// Who answers me, and how far each has come; nothing of either where I do not lead.
+    Members(Vec<Progress>),
+}
+
+/// How far a member has come, as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which.
+    pub node: u64,
+    /// Highest index known to be on its disk.
+    pub matched: Option<u64>,
+    /// How long ago it last answered.
+    pub answered: Option<Millis>,
 }
 
 /// Why a forwarded proposal has no answer.
@@ -159,6 +174,12 @@ impl Forwarded {
     }
 }
 
+impl Progress {
+    fn of(member: &MemberView) -> Self {
+        Self { node: member.node, matched: member.matched, answered: member.answered }
+    }
+}
+
 impl Reply {
     /// The answer to a proposal.
     ///
@@ -178,9 +199,11 @@ impl Reply {
                 Failed::Stopped => ApiError::NoLeader,
                 Failed::Refused { why } => ApiError::forbidden(why),
             }),
-            Self::Pong { .. } | Self::Hello(_) | Self::Standing { .. } | Self::Credentials(_) => {
-                Err(ApiError::OutcomeUnknown)
-            }
+            Self::Pong { .. }
+            | Self::Hello(_)
+            | Self::Standing { .. }
+            | Self::Credentials(_)
+            | Self::Members(_) => Err(ApiError::OutcomeUnknown),
         }
     }
 }
@@ -384,6 +407,10 @@ impl Answerer {
                 hash: hash_at.and_then(|index| parts.log.state_hash_at(index)),
             },
             Forwarded::Credentials => Reply::Credentials(self.0.own_credentials().map(Box::new)),
+            Forwarded::Members => {
+                let members = parts.log.members().into_iter();
+                Reply::Members(members.map(|m| Progress::of(&m)).collect())
+            }
             Forwarded::Propose(propose) => match self.admit(from, &propose) {
                 Ok(()) => self.propose(from, *propose).await,
                 Err(why) => {

@@ -181,15 +181,20 @@ impl Log for SoloLog {
     }
 
     fn members(&self) -> Vec<MemberView> {
-        let index = self.state().index;
-        let here = Seat {
-            region: RegionName::from("nowhere"),
-            node: self.node,
-            raft: String::new(),
-            api: String::new(),
+        let state = self.state();
+        let leads = self.leadership.borrow().here;
+        let seen = |node: u64| {
+            let region = RegionName::from("nowhere");
+            let here = Seat { region, node, raft: String::new(), api: String::new() };
+            MemberView {
+                node,
+                voter: true,
+                matched: leads.then_some(state.index),
+                answered: leads.then_some(Millis::ZERO),
+                at: MemberAddress::said(&here),
+            }
         };
-        let at = MemberAddress::said(&here);
-        vec![MemberView { node: self.node, voter: true, matched: Some(index), answered: None, at }]
+        state.reached.keys().copied().chain([self.node]).map(seen).collect()
     }
 
     fn members_joint(&self) -> bool {

@@ -2,18 +2,20 @@
 //!
 //! Next: `founding.rs`, `members.rs`, `backup.rs`, `nodes.rs`, `rules.rs`.
 
+use super::nodes::STANDING_TTL;
 use super::read::READER;
 use super::{Api, ReadQuery, check, region_named};
 use crate::caller::{Caller, Need};
+use crate::forward::{self, Forwarded, Reply};
 use crate::log::MemberView;
 use crate::problem::ApiError;
-use crate::views;
+use crate::views::{self, Seen};
 use cryptorun_core::command::Outcome;
 use cryptorun_core::config::ClusterConfig;
 use cryptorun_core::people::Role;
 use cryptorun_core::refusal::Refusal;
 use cryptorun_core::region::RegionName;
-use cryptorun_core::wire::{Accepted, ClusterStatus, Member, TransferRequest};
+use cryptorun_core::wire::{Accepted, ClusterStatus, Consistency, Member, TransferRequest};
 
 impl Api {
     /// `GET /v1/cluster`.
@@ -23,15 +25,14 @@ impl Api {
         query: ReadQuery,
     ) -> Result<ClusterStatus, ApiError> {
         check(self, caller, READER)?;
-        let seen = match self.seen(query).await {
+        let mut seen = match self.seen(query).await {
             // Before founding there is no quorum to ask, and nothing that could be stale.
             Err(_) if self.look(|machine, _| machine.cluster().is_none()) => {
-                let stale = cryptorun_core::wire::Consistency::Stale;
-                self.seen(ReadQuery { consistency: stale, wait_index: None }).await?
+                self.seen(ReadQuery { consistency: Consistency::Stale, wait_index: None }).await?
             }
             other => other?,
         };
-        let members = self.log().members();
+        let members = self.members_seen(&mut seen).await;
         let leader = self.log().leadership().borrow().leader;
         let (hash_index, state_hash) = self.log().state_hash();
         Ok(self.look(|machine, index| {
@@ -52,6 +53,29 @@ impl Api {
                 state_hash,
             }
         }))
+    }
+
+    /// The members with what only the leader knows of them: it is asked for it, unless the answer may
+    /// be stale. Where it does not say, this node's own view stays.
+    async fn members_seen(&self, seen: &mut Seen) -> Vec<MemberView> {
+        let mut members = self.log().members();
+        let leadership = *self.log().leadership().borrow();
+        let Some(leader) = leadership.leader.filter(|_| !leadership.here) else { return members };
+        if seen.consistency == Consistency::Stale {
+            return members;
+        }
+        let asked = forward::ask(self.log(), leader, &Forwarded::Members, STANDING_TTL).await;
+        let Ok(Reply::Members(progress)) = asked else { return members };
+        for member in &mut members {
+            if let Some(known) = progress.iter().find(|known| known.node == member.node) {
+                (member.matched, member.answered) = (known.matched, known.answered);
+            }
+        }
+        let answer = members.iter().filter(|m| m.voter && m.answered.is_some()).count();
+        if answer > 0 {
+            seen.voters.up = u32::try_from(answer).unwrap_or(u32::MAX);
+        }
+        members
     }
 
     /// `POST /v1/cluster/transfer-leader`: at the leader only.

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use std::time::Duration;
 
 /// Three round trips across an ocean.
-const STANDING_TTL: Duration = Duration::from_millis(1500);
+pub(super) const STANDING_TTL: Duration = Duration::from_millis(1500);
 
 impl Api {
     /// `GET /v1/cluster/node`: this node alone, with or without a quorum.

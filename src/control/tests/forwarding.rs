@@ -8,7 +8,7 @@ use cryptorun_core::people::Actor;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::report::RegionReport;
 use cryptorun_core::time::Millis;
-use cryptorun_core::wire::{Problem, WordRequest};
+use cryptorun_core::wire::{ClusterStatus, Problem, WordRequest};
 use std::time::Duration;
 
 /// A leader, and a follower that forwards to it and has the same machine.
@@ -39,6 +39,25 @@ async fn an_approval_forwarded_in_anothers_name_is_refused_and_counted() {
     assert!(matches!(reply, Reply::Failed(Failed::Refused { .. })), "{reply:?}");
     assert_eq!(leader.metrics.forwards_refused_total.get(["leader_only"]), 1);
     assert_eq!(leader.log.machine().1, 1, "nothing but the founding is in the log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_asks_its_leader_who_answers_unless_it_may_be_stale() {
+    let (leader, follower) = pair().await;
+    leader.log.reach(&follower.log, false);
+    let status = async |consistency: &str| {
+        let path = format!("/v1/cluster?consistency={consistency}");
+        let (_, status) = follower.json::<ClusterStatus>(&person("ana"), "GET", &path, "").await;
+        status
+    };
+    let asked = status("linearizable").await;
+    let index = leader.log.machine().1;
+    assert_eq!(asked.at.voters_up, 2);
+    for member in asked.members {
+        assert_eq!((member.matched, member.answered), (Some(index), Some(Millis::ZERO)));
+    }
+    let here = status("stale").await;
+    assert!(here.members.iter().all(|m| m.matched.is_none() && m.answered.is_none()));
 }
 
 #[tokio::test(start_paused = true)]
