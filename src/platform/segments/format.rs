@@ -188,12 +188,11 @@ pub struct Begin {
 
 impl Frame<'_> {
     pub fn begin(&self) -> Option<Begin> {
-        let whole = self.body.len() == BEGIN_BODY && self.body[14] == MARK;
-        whole.then_some(Begin {
-            number: u64_at(self.body, 0)?,
-            bytes: u32_at(self.body, 8)?,
-            padded: self.body[12] != 0,
-        })
+        let body: &[u8; BEGIN_BODY] = self.body.try_into().ok()?;
+        if body[14] != MARK {
+            return None;
+        }
+        Some(Begin { number: u64_at(body, 0)?, bytes: u32_at(body, 8)?, padded: body[12] != 0 })
     }
 }
 
@@ -287,6 +286,20 @@ mod tests {
                 assert!(salt.frame(&bytes, 0).is_none());
                 assert!(Header::decode(&bytes).is_none());
             }
+        }
+    }
+
+    /// Its checksum says who wrote it, not that it has the length of a BEGIN.
+    #[test]
+    fn a_begin_of_another_length_is_none() {
+        let salt = Salt::new(OWNER, 5);
+        let body = Begin { number: 9, bytes: 50, padded: true }.body();
+        for len in 0..BEGIN_BODY {
+            let mut bytes = Vec::new();
+            push_record(&mut bytes, BEGIN, 1, &body[..len]);
+            salt.close(&mut bytes, 0);
+            assert!(salt.frame(&bytes, 0).is_some());
+            assert!(salt.begin(&bytes, 0).is_none(), "{len} bytes");
         }
     }
 
