@@ -31,7 +31,7 @@ use bytes::Bytes;
 use cryptorun_core::command::Answer;
 use cryptorun_core::machine::{Effect, Machine};
 use cryptorun_core::position::Hash;
-use cryptorun_core::record::{Record, RecordKey};
+use cryptorun_core::record::{RecordKey, RecordRef};
 use cryptorun_platform::clock::Clock;
 use cryptorun_platform::disk::is_full;
 use cryptorun_platform::segments::NoSpace;
@@ -393,10 +393,10 @@ impl Inner {
     ) -> Result<(), CodecError> {
         let name = record::key(key)?;
         let content = machine.record(key);
-        if let Some(Record::Audit(entry)) = &content {
+        if let Some(RecordRef::Audit(entry)) = content {
             self.audit.put([entry.clone()]);
         }
-        let content = content.as_ref().map(record::encode).transpose()?;
+        let content = content.map(record::encode).transpose()?;
         hasher.update(&(name.len() as u64).to_le_bytes()).update(&name);
         hasher.update(&[u8::from(content.is_some())]);
         if let Some(bytes) = &content {

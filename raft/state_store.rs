@@ -87,7 +87,7 @@ pub(crate) fn whole(machine: &Machine, at: &Standing) -> Result<Changes, CodecEr
     let mut changes = Changes { standing: standing(at)?, ..Changes::default() };
     for key in machine.keys() {
         if let Some(body) = machine.record(&key) {
-            changes.records.insert(record::key(&key)?, Some(record::encode(&body)?));
+            changes.records.insert(record::key(&key)?, Some(record::encode(body)?));
         }
     }
     Ok(changes)

@@ -120,7 +120,9 @@ impl Held {
         this.apply(ana, Command::Found(found)).map_err(refused)?;
         let policy = config.scopes.values().next().cloned();
         for n in 0..count {
-            let key = SessionKey { worker: format!("worker-{n}"), boot: 1 };
+            // Sixteen hex digits, as those that workers draw.
+            let boot = 0x9E37_79B9_7F4A_7C15 ^ n as u64;
+            let key = SessionKey { worker: format!("worker-{n}").into(), boot };
             let scope = ScopeId::new(Tier::Warm, &format!("group-{n}"));
             this.machine.load(Record::Session(session(&key, n)));
             if let Some(policy) = policy.clone() {
@@ -162,7 +164,7 @@ impl Held {
             ..WorkerReport::default()
         };
         let renew = Renew { session: key.clone(), seq, report };
-        let answer = self.apply(Actor::Worker(key.worker.clone()), Command::Renew(renew));
+        let answer = self.apply(Actor::Worker(key.worker.to_string()), Command::Renew(renew));
         let renewed = match answer {
             Ok(Outcome::Renewed(renewed)) if renewed.extended.len() == 1 => renewed,
             other => return Err(BenchError::answer("a renewal", format!("{other:?}"))),

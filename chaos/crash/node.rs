@@ -97,7 +97,7 @@ async fn open_session(node: &Node, number: u64) -> Result<Committed, ProposeErro
     let (actor, command) = match number {
         0 => (Actor::Node(ID), Command::Found(Found { id: ClusterId(7), config: config() })),
         boot => {
-            let session = SessionKey { worker: "w".to_owned(), boot };
+            let session = SessionKey { worker: "w".into(), boot };
             let addresses = WorkerAddresses::default();
             let open = OpenSession { session, region: "region-1".into(), addresses };
             (Actor::Worker("w".to_owned()), Command::OpenSession(open))

@@ -22,7 +22,7 @@ use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Actor;
 use cryptorun_core::position::Hash as Digest;
 use cryptorun_core::promotion::{Outcome as Ended, Promotion, State, StepState};
-use cryptorun_core::record::{Record, RecordKey};
+use cryptorun_core::record::{Clock, Record};
 use cryptorun_core::region::Link;
 use cryptorun_core::scope::Scope;
 use cryptorun_core::session::Session;
@@ -234,10 +234,7 @@ pub fn canonical(machine: &Machine) -> Machine {
     let shift =
         Shift { log: distance(NOW.log.0, now.log.0), wall: distance(NOW.wall.0, now.wall.0) };
     let mut form = Machine::default();
-    if let Some(Record::Clock(mut clock)) = machine.record(&RecordKey::Clock) {
-        clock.now = NOW;
-        form.load(Record::Clock(clock));
-    }
+    form.load(Record::Clock(Clock { now: NOW, ..machine.clock() }));
     if let Some(cluster) = machine.cluster() {
         form.load(Record::Cluster(cluster.clone()));
     }
@@ -370,7 +367,7 @@ mod tests {
         let machine = cluster.machine();
         let at = dice.below(3) as usize;
         let region = setup::regions()[at].clone();
-        let worker = Actor::Worker(region.0.clone());
+        let worker = Actor::Worker(region.to_string());
         let newest = machine.sessions().values().filter(|s| s.region == region);
         let newest = newest.max_by_key(|s| s.key.boot);
         let boot = newest.map_or(0, |s| s.key.boot) + u64::from(dice.below(8) == 0);

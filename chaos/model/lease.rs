@@ -214,7 +214,7 @@ impl Lease {
 
     fn session(&self, process: usize) -> SessionKey {
         let (worker, boot) = PROCESSES[process];
-        SessionKey { worker: worker.to_owned(), boot }
+        SessionKey { worker: worker.into(), boot }
     }
 
     fn actor(&self, process: usize) -> Actor {

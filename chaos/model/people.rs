@@ -235,7 +235,7 @@ impl People {
                     worker.keeper = Digested::new(keeper);
                     let session = session.clone();
                     let handover = Handover { session, promotion, token, end };
-                    let actor = Actor::Worker(handover.session.worker.clone());
+                    let actor = Actor::Worker(handover.session.worker.to_string());
                     let step = self.now(state, &actor, &Command::Handover(handover));
                     if let (Err(_), Some(worker)) = (&*step.answer, &mut state.workers[at]) {
                         let mut keeper = Keeper::clone(&worker.keeper);
@@ -261,7 +261,7 @@ impl People {
         let session = keeper.session().clone();
         let (scope, end) = (self.scope.clone(), position(worker.records));
         worker.keeper = Digested::new(keeper);
-        let actor = Actor::Worker(session.worker.clone());
+        let actor = Actor::Worker(session.worker.to_string());
         let release = Release { session, scope, token: held, end, keep_for: None };
         self.now(state, &actor, &Command::Release(release));
     }
@@ -294,7 +294,7 @@ impl People {
         let mut keeper = Keeper::clone(&worker.keeper);
         let session = keeper.session().clone();
         let seq = keeper.attempt(0);
-        let actor = Actor::Worker(session.worker.clone());
+        let actor = Actor::Worker(session.worker.to_string());
         let scopes = [(self.scope.clone(), report)].into();
         let report = WorkerReport { scopes, ..WorkerReport::default() };
         let step = self.now(state, &actor, &Command::Renew(Renew { session, seq, report }));
@@ -309,7 +309,7 @@ impl People {
     fn open(&self, state: &mut State, at: usize) {
         let region = setup::regions()[at].clone();
         let session = SessionKey { worker: region.0.clone(), boot: 1 };
-        let actor = Actor::Worker(region.0.clone());
+        let actor = Actor::Worker(region.to_string());
         let addresses = WorkerAddresses::default();
         let open = Command::OpenSession(OpenSession { session, region, addresses });
         let step = self.now(state, &actor, &open);
@@ -328,7 +328,7 @@ impl People {
     fn leave(&self, state: &mut State, at: usize) {
         let Some(worker) = state.workers[at].take() else { return };
         let session = worker.keeper.session().clone();
-        let actor = Actor::Worker(session.worker.clone());
+        let actor = Actor::Worker(session.worker.to_string());
         self.now(state, &actor, &Command::EndSession(EndSession { session }));
     }
 

@@ -72,7 +72,7 @@ pub fn restored(snapshot: &Cluster) -> Cluster {
     let mut machine = Machine::default();
     for key in snapshot.machine().keys() {
         let Some(record) = snapshot.machine().record(&key) else { continue };
-        match record {
+        match record.to_record() {
             Record::Cluster(mut cluster) => {
                 cluster.id = ClusterId(cluster.id.0 + 1);
                 cluster.incarnation += 1;

@@ -235,7 +235,7 @@ impl Sinks {
     }
 
     fn worker(at: usize) -> Actor {
-        Actor::Worker(setup::regions()[at].0.clone())
+        Actor::Worker(setup::regions()[at].to_string())
     }
 
     fn apply(&self, state: &mut State, ms: u64, actor: &Actor, command: &Command) -> Step {

@@ -76,7 +76,7 @@ async fn client(
         let key = format!("{name}-{n}");
         let body = serde_json::to_vec(&PauseRequest {
             tier: warm_eu().tier,
-            group: warm_eu().group,
+            group: warm_eu().group.to_string(),
             reason: key.clone(),
             for_ms: 60_000,
         })?;

@@ -2,18 +2,18 @@
 
 use super::frame::{self, CodecError, Fields, Kind};
 use super::{get, put};
-use cryptorun_core::record::{Record, RecordKey};
+use cryptorun_core::record::{Record, RecordKey, RecordRef};
 
 const VERSION: u16 = 1;
 
 macro_rules! tags {
     ($($tag:literal $name:ident),* $(,)?) => {
-        fn tag(record: &Record) -> u8 {
-            match record { $(Record::$name(_) => $tag,)* }
+        fn tag(record: RecordRef<'_>) -> u8 {
+            match record { $(RecordRef::$name(_) => $tag,)* }
         }
 
-        fn put_body(out: &mut Vec<u8>, record: &Record) -> Result<(), CodecError> {
-            match record { $(Record::$name(body) => put(out, body),)* }
+        fn put_body(out: &mut Vec<u8>, record: RecordRef<'_>) -> Result<(), CodecError> {
+            match record { $(RecordRef::$name(body) => put(out, &body),)* }
         }
 
         fn get_body(tag: u8, bytes: &[u8]) -> Result<Record, CodecError> {
@@ -35,7 +35,8 @@ tags! {
 
 /// # Errors
 /// It does not encode.
-pub fn encode(record: &Record) -> Result<Vec<u8>, CodecError> {
+pub fn encode<'a>(record: impl Into<RecordRef<'a>>) -> Result<Vec<u8>, CodecError> {
+    let record = record.into();
     frame::frame(Kind::Record, VERSION, |out| {
         out.push(tag(record));
         put_body(out, record)

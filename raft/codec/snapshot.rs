@@ -45,7 +45,7 @@ pub(crate) fn encode(machine: &Machine, at: &Standing) -> Result<Vec<u8>, CodecE
         put_standing(out, at)?;
         for key in machine.keys() {
             if let Some(body) = machine.record(&key) {
-                put_block(out, &record::encode(&body)?)?;
+                put_block(out, &record::encode(body)?)?;
             }
         }
         Ok(())

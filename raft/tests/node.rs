@@ -194,7 +194,7 @@ impl Cluster {
 use crate::propose::Committed;
 
 fn session(number: u64) -> Command {
-    let session = SessionKey { worker: "w".to_owned(), boot: number };
+    let session = SessionKey { worker: "w".into(), boot: number };
     let addresses = WorkerAddresses::default();
     Command::OpenSession(OpenSession { session, region: "region-1".into(), addresses })
 }

@@ -11,7 +11,7 @@ use cryptorun_core::position::{Hash, Position};
 use cryptorun_core::promotion::{
     Approval, BoundFacts, Kind, Measured, Promotion, PromotionId, State, StepRecord, StepState,
 };
-use cryptorun_core::record::{Clock, Record, RequestKey, Review};
+use cryptorun_core::record::{Clock, Record, RecordRef, RequestKey, Review};
 use cryptorun_core::region::{Link, RegionName};
 use cryptorun_core::report::{Reach, RegionReport, ScopeReport, Sealed, WorkerReport};
 use cryptorun_core::restore::{Act, Begin, Finish, Progress, Restore, Restored, Seat};
@@ -43,7 +43,7 @@ fn position() -> Position {
 }
 
 fn session() -> SessionKey {
-    SessionKey { worker: "w-east".to_owned(), boot: 0xB007 }
+    SessionKey { worker: "w-east".into(), boot: 0xB007 }
 }
 
 fn at(ms: u64) -> Stamp {
@@ -336,8 +336,11 @@ pub fn records() -> Vec<Record> {
         let request = entry(Command::Tick).request.filter(|_| index == 1);
         machine.apply(index, &Entry { actor, request, ..entry(command) });
     }
-    let mut kept: Vec<Record> =
-        machine.keys().iter().filter_map(|key| machine.record(key)).collect();
+    let mut kept: Vec<Record> = machine
+        .keys()
+        .iter()
+        .filter_map(|key| machine.record(key).map(RecordRef::to_record))
+        .collect();
     kept.push(Record::Promotion(promotion()));
     kept.push(Record::Review(Review {
         id: 4,

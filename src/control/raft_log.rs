@@ -84,7 +84,7 @@ fn change(error: impl std::fmt::Display) -> ChangeError {
 
 fn member(at: MemberAddress) -> Member {
     Member {
-        region: at.region.0,
+        region: at.region.to_string(),
         name: at.name,
         raft: at.raft,
         api: at.api,

@@ -104,7 +104,7 @@ impl Written {
         let records = Records {
             index,
             whole,
-            clock: machine_clock(machine),
+            clock: machine.clock(),
             cluster: config,
             regions: differing(&mut self.regions, machine.regions()),
             sessions: differing(&mut self.sessions, machine.sessions()),
@@ -113,13 +113,6 @@ impl Written {
             promotions: differing(&mut self.promotions, machine.promotions()),
         };
         Some(records)
-    }
-}
-
-fn machine_clock(machine: &Machine) -> cryptorun_core::record::Clock {
-    match machine.record(&cryptorun_core::record::RecordKey::Clock) {
-        Some(cryptorun_core::record::Record::Clock(clock)) => clock,
-        _ => cryptorun_core::record::Clock { now: machine.now(), ..Default::default() },
     }
 }
 

@@ -186,7 +186,7 @@ fn known(settings: &NodeSettings, own: &str) -> BTreeMap<u64, Member> {
         .iter()
         .map(|peer| {
             let member = Member {
-                region: peer.region.0.clone(),
+                region: peer.region.to_string(),
                 name: format!("{prefix}{}", peer.node),
                 raft: peer.raft.clone(),
                 api: peer.api.clone(),
@@ -196,7 +196,7 @@ fn known(settings: &NodeSettings, own: &str) -> BTreeMap<u64, Member> {
         })
         .collect();
     let me = Member {
-        region: settings.region.0.clone(),
+        region: settings.region.to_string(),
         name: own.to_owned(),
         raft: settings.listen.raft.to_string(),
         api: settings.listen.api.to_string(),

@@ -141,7 +141,7 @@ fn peers(scope: &Scope, own: &Session, newest: &Newest) -> Vec<DirectivePeer> {
         .filter_map(|region| newest.get(region))
         .map(|session| DirectivePeer {
             region: session.region.clone(),
-            worker: session.key.worker.clone(),
+            worker: session.key.worker.to_string(),
             addresses: session.addresses.clone(),
         })
         .collect()

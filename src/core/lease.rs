@@ -64,8 +64,13 @@ impl Machine {
         &'a self,
         key: &'a SessionKey,
     ) -> impl Iterator<Item = (&'a Scope, &'a Lease)> {
-        let held = self.index.held(key);
-        held.filter_map(|id| Some((self.scopes.get(id)?, self.live_lease(id)?)))
+        let (now, timing) = (self.clock.now.log, self.timing());
+        let session = self.sessions.get(key);
+        self.index.held(key).filter_map(move |id| {
+            let scope = self.scopes.get(id)?;
+            let lease = scope.lease.as_ref()?;
+            (now < expires(lease, session?, timing?)).then_some((scope, lease))
+        })
     }
 
     /// Lease times in force, once founded.

@@ -20,6 +20,7 @@ pub mod explain;
 pub mod keeper;
 pub mod lease;
 pub mod machine;
+pub mod name;
 pub mod people;
 pub mod plan;
 pub mod position;

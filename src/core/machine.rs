@@ -38,7 +38,7 @@ use crate::config::{CLUSTER_VERSION_MIN, Cluster};
 use crate::people::{Actor, OperatorId, Role};
 use crate::position::Hash;
 use crate::promotion::{Promotion, PromotionId};
-use crate::record::{Clock, Record, RecordKey, Request, RequestKey, Review};
+use crate::record::{Clock, Record, RecordKey, RecordRef, Request, RequestKey, Review};
 use crate::refusal::Refusal;
 use crate::region::RegionName;
 use crate::report::RegionRecord;
@@ -165,6 +165,11 @@ impl Machine {
     /// Time as of the last entry.
     pub fn now(&self) -> Stamp {
         self.clock.now
+    }
+
+    /// Time as of the last entry, and the id counters.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// The cluster, once founded.
@@ -516,22 +521,22 @@ impl Machine {
     }
 
     /// One record, if there is one of that name.
-    pub fn record(&self, key: &RecordKey) -> Option<Record> {
+    pub fn record(&self, key: &RecordKey) -> Option<RecordRef<'_>> {
         match key {
-            RecordKey::Clock => Some(Record::Clock(self.clock)),
-            RecordKey::Cluster => self.cluster.clone().map(Record::Cluster),
-            RecordKey::Region(name) => self.regions.get(name).cloned().map(Record::Region),
-            RecordKey::Session(key) => self.sessions.get(key).cloned().map(Record::Session),
-            RecordKey::Scope(id) => self.scopes.get(id).cloned().map(Record::Scope),
-            RecordKey::Promotion(id) => self.promotions.get(id).cloned().map(Record::Promotion),
-            RecordKey::Request(key) => self.requests.get(key).cloned().map(Record::Request),
-            RecordKey::Review(id) => self.reviews.get(id).cloned().map(Record::Review),
-            RecordKey::AuditHead => Some(Record::AuditHead(self.audit_head)),
-            RecordKey::Audit(seq) => self.audit.get(seq).cloned().map(Record::Audit),
-            RecordKey::Rule(id) => self.rules.get(id).cloned().map(Record::Rule),
-            RecordKey::Restored => self.restored.clone().map(Record::Restored),
+            RecordKey::Clock => Some(RecordRef::Clock(&self.clock)),
+            RecordKey::Cluster => self.cluster.as_ref().map(RecordRef::Cluster),
+            RecordKey::Region(name) => self.regions.get(name).map(RecordRef::Region),
+            RecordKey::Session(key) => self.sessions.get(key).map(RecordRef::Session),
+            RecordKey::Scope(id) => self.scopes.get(id).map(RecordRef::Scope),
+            RecordKey::Promotion(id) => self.promotions.get(id).map(RecordRef::Promotion),
+            RecordKey::Request(key) => self.requests.get(key).map(RecordRef::Request),
+            RecordKey::Review(id) => self.reviews.get(id).map(RecordRef::Review),
+            RecordKey::AuditHead => Some(RecordRef::AuditHead(&self.audit_head)),
+            RecordKey::Audit(seq) => self.audit.get(seq).map(RecordRef::Audit),
+            RecordKey::Rule(id) => self.rules.get(id).map(RecordRef::Rule),
+            RecordKey::Restored => self.restored.as_ref().map(RecordRef::Restored),
             RecordKey::Preference => {
-                Some(&self.preference).filter(|p| !p.is_empty()).cloned().map(Record::Preference)
+                Some(&self.preference[..]).filter(|p| !p.is_empty()).map(RecordRef::Preference)
             }
         }
     }

@@ -25,7 +25,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
@@ -56,7 +56,10 @@ impl utoipa::ToSchema for Hash {}
 
 impl Serialize for Hash {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() { to.collect_str(self) } else { self.0.serialize(to) }
+        match to.is_human_readable() {
+            true => to.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex()),
+            false => self.0.serialize(to),
+        }
     }
 }
 

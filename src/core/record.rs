@@ -31,8 +31,17 @@ macro_rules! text_serde {
         impl utoipa::ToSchema for $name {}
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = <String as serde::Deserialize>::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(concat!("the text of a ", stringify!($name)))
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                from.deserialize_str(Text)
             }
         }
     };
@@ -100,6 +109,40 @@ pub enum Record {
     Restored(Restored),
     /// See [`RecordKey::Preference`].
     Preference(Vec<RegionName>),
+}
+
+macro_rules! borrowed {
+    ($($name:ident($content:ty)),* $(,)?) => {
+        /// A record where it stands in the machine: most are written out, and not kept.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum RecordRef<'a> {
+            $($name(&'a $content),)*
+        }
+
+        impl RecordRef<'_> {
+            /// A copy that stands on its own.
+            pub fn to_record(self) -> Record {
+                match self {
+                    $(Self::$name(content) => Record::$name(content.to_owned()),)*
+                }
+            }
+        }
+
+        impl<'a> From<&'a Record> for RecordRef<'a> {
+            fn from(record: &'a Record) -> Self {
+                match record {
+                    $(Record::$name(content) => Self::$name(content),)*
+                }
+            }
+        }
+    };
+}
+
+borrowed! {
+    Clock(Clock), Cluster(Cluster), Region(RegionRecord), Session(Session), Scope(Scope),
+    Promotion(Promotion), Request(Request), Review(Review), AuditHead(AuditHead), Audit(AuditEntry),
+    Rule(RuleChange), Restored(Restored), Preference([RegionName]),
 }
 
 /// The machine's time and counters.

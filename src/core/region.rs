@@ -1,5 +1,6 @@
 //! Regions and the names people use for them.
 
+use crate::name::Name;
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -8,8 +9,8 @@ use std::fmt;
 /// A region by its one true name, `us-east-1`. What an operator types goes through [`resolve`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RegionName(pub String);
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String))]
+pub struct RegionName(pub Name);
 
 impl RegionName {
     /// The text itself.
@@ -20,7 +21,13 @@ impl RegionName {
 
 impl From<&str> for RegionName {
     fn from(text: &str) -> Self {
-        Self(text.to_owned())
+        Self(text.into())
+    }
+}
+
+impl From<String> for RegionName {
+    fn from(text: String) -> Self {
+        Self(text.into())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::config::{Cluster, ClusterId};
 use crate::machine::Machine;
 use crate::people::OperatorId;
 use crate::position::Hash;
-use crate::record::{Clock, Record, RecordKey};
+use crate::record::{Clock, Record, RecordKey, RecordRef};
 use crate::region::RegionName;
 use crate::rules::RuleId;
 use crate::time::{LogTime, Stamp};
@@ -130,7 +130,7 @@ pub enum Progress {
 /// audit, whose bodies are taken from where all of them are. None before founding.
 pub fn backup(machine: &Machine) -> Option<(Begin, Vec<Record>)> {
     let cluster = machine.cluster()?.clone();
-    let Some(Record::Clock(clock)) = machine.record(&RecordKey::Clock) else { return None };
+    let clock = machine.clock();
     let kept = |key: &RecordKey| {
         matches!(
             key,
@@ -143,7 +143,7 @@ pub fn backup(machine: &Machine) -> Option<(Begin, Vec<Record>)> {
         )
     };
     let keys = machine.keys().into_iter().filter(kept);
-    let records = keys.filter_map(|key| machine.record(&key)).collect();
+    let records = keys.filter_map(|key| machine.record(&key).map(RecordRef::to_record)).collect();
     Some((Begin { cluster, clock, audit: machine.audit_head() }, records))
 }
 

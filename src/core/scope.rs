@@ -1,5 +1,6 @@
 //! Scopes: what a lease covers, and the phases it goes through.
 
+use crate::name::Name;
 use crate::position::Position;
 use crate::promotion::PromotionId;
 use crate::region::RegionName;
@@ -59,13 +60,13 @@ pub struct ScopeId {
     /// The tier.
     pub tier: Tier,
     /// The group inside it: `global`, a residency group such as `eu`, or for hot a region.
-    pub group: String,
+    pub group: Name,
 }
 
 impl ScopeId {
     /// Names a scope.
     pub fn new(tier: Tier, group: &str) -> Self {
-        Self { tier, group: group.to_owned() }
+        Self { tier, group: group.into() }
     }
 }
 
@@ -84,7 +85,7 @@ impl FromStr for ScopeId {
         if group.is_empty() || group.len() > 64 || !group.chars().all(plain) {
             return Err(wrong());
         }
-        Ok(Self { tier: tier.parse()?, group: group.to_owned() })
+        Ok(Self { tier: tier.parse()?, group: group.into() })
     }
 }
 

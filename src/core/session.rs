@@ -1,5 +1,6 @@
 //! Sessions: a worker's standing with the cluster, renewed as one whatever it holds.
 
+use crate::name::Name;
 use crate::region::RegionName;
 use crate::report::WorkerReport;
 use crate::time::LogTime;
@@ -11,18 +12,21 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey {
     /// The worker's id from its certificate.
-    pub worker: String,
+    pub worker: Name,
     /// Drawn anew at every start.
     pub boot: u64,
 }
 
 impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worker, boot } = self;
-        match f.width() {
-            None => write!(f, "{worker}.{boot:016x}"),
-            Some(_) => f.pad(&format!("{worker}.{boot:016x}")),
+        // Digits by hand: each renewal writes its session some ten times.
+        let digit = |at: usize| b"0123456789abcdef"[(self.boot >> (60 - 4 * at)) as usize & 0xF];
+        let digits: [u8; 16] = std::array::from_fn(digit);
+        let boot = str::from_utf8(&digits).unwrap_or_default();
+        if f.width().is_some() {
+            return f.pad(&[&self.worker, ".", boot].concat());
         }
+        [&self.worker, ".", boot].into_iter().try_for_each(|part| f.write_str(part))
     }
 }
 
@@ -33,7 +37,7 @@ impl FromStr for SessionKey {
             .filter(|(worker, boot)| !worker.is_empty() && boot.len() == 16)
             .and_then(|(worker, boot)| {
                 let boot = u64::from_str_radix(boot, 16).ok()?;
-                Some(Self { worker: worker.to_owned(), boot })
+                Some(Self { worker: worker.into(), boot })
             })
             .ok_or_else(|| format!("'{text}' is not a session id"))
     }

@@ -88,7 +88,7 @@ pub fn read_worker_text(
 /// `base`: the file's folder, which relative paths start from.
 fn check(r: &Reader, base: &Path) -> Option<WorkerSettings> {
     let from_base = |path: Option<PathBuf>| path.map(|path| base.join(path));
-    let region = r.string("region").example("us-east-1").required().map(RegionName);
+    let region = r.string("region").example("us-east-1").required().map(RegionName::from);
     let tls = r.map("tls");
     let cert = from_base(tls.path("cert").example("worker.pem").required());
     let key = from_base(tls.path("key").example("worker-key.pem").required());
@@ -125,7 +125,7 @@ fn check(r: &Reader, base: &Path) -> Option<WorkerSettings> {
         .filter_map(|(region, peer)| {
             let data = peer.string("data").example("127.0.0.1:7511").required();
             let api = peer.string("api").example("127.0.0.1:7510").optional();
-            Some((RegionName(region), PeerAddresses { api, data: data? }))
+            Some((RegionName::from(region), PeerAddresses { api, data: data? }))
         })
         .collect();
 
@@ -162,7 +162,8 @@ fn scopes(r: &Reader) -> BTreeMap<ScopeId, ScopeSettings> {
     let mut scopes = BTreeMap::new();
     for (name, scope) in r.entries("scopes") {
         let symbols: Vec<Symbol> = scope.parsed_list("symbols");
-        let residency = scope.string("residency").example("eu-west-1").optional().map(RegionName);
+        let residency =
+            scope.string("residency").example("eu-west-1").optional().map(RegionName::from);
         if symbols.is_empty() {
             scope.problem("symbols", "names no symbol", "[BTC/USD, ETH/USD]");
         }

@@ -9,7 +9,7 @@ impl Checked for Sinks {
     fn bounds(&self) -> String {
         let b = &self.bounds;
         let who: Vec<String> =
-            b.may_be_silent.iter().map(|at| setup::regions()[*at].0.clone()).collect();
+            b.may_be_silent.iter().map(|at| setup::regions()[*at].to_string()).collect();
         format!(
             "3 regions, mode {}, {} records beside opening ones, {} turns (a lease runs out in 2), \
              {} silences ({}), {} returns, {} crashes, {} switchovers asked for, {} resumptions, {} \
@@ -78,7 +78,7 @@ fn told(record: &Record) -> String {
 
 impl Sinks {
     fn act(&self, before: &State, action: &Action) -> String {
-        let name = |at: &usize| setup::regions()[*at].0.clone();
+        let name = |at: &usize| setup::regions()[*at].to_string();
         match action {
             Action::Turn => "half a run-out passes, workers renew, nodes report".to_owned(),
             Action::Renew(at) => format!("{} renews", name(at)),

@@ -102,7 +102,7 @@ async fn write(world: &World, n: usize, turn: usize, told: &Told) {
     let key = format!("chaos-{n}-{turn}");
     let request = PauseRequest {
         tier: warm_eu().tier,
-        group: warm_eu().group,
+        group: warm_eu().group.to_string(),
         reason: key.clone(),
         for_ms: LONG.0,
     };

@@ -26,7 +26,7 @@ pub async fn run(args: Pause, context: &mut Context) -> Ended {
     let reason = super::reason_needed(args.reason, &format!("pausing {scope}"), context)?;
     let span = millis(args.span);
     let body =
-        PauseRequest { tier: scope.tier, group: scope.group.clone(), reason, for_ms: span.0 };
+        PauseRequest { tier: scope.tier, group: scope.group.to_string(), reason, for_ms: span.0 };
     let accepted = context.client.change(Method::Post, "/v1/pauses", &body).await?;
     context.show(&accepted, |_, _| {
         let group = match scope.group.as_str() {

@@ -334,7 +334,7 @@ pub fn done() -> Promotion {
         };
     }
     p.token = Some(Token { incarnation: 0, epoch: 4 });
-    p.candidate = Some(SessionKey { worker: "w2".to_owned(), boot: 7 });
+    p.candidate = Some(SessionKey { worker: "w2".into(), boot: 7 });
     p.barrier = Some(Position { seq: 820, hash: Hash::ZERO });
     p.start = p.barrier;
     p.unsealed = vec![region("eu-west-1")];

@@ -319,7 +319,7 @@ async fn forks_are_listed_with_their_count() {
 /// A worker of us-east-1 that holds the scope and one of us-west-2 that follows.
 fn sessions() -> Vec<SessionStatus> {
     let session = |worker: &str, region: &str, holds: Vec<Extended>| SessionStatus {
-        session: SessionKey { worker: worker.to_owned(), boot: 1 },
+        session: SessionKey { worker: worker.into(), boot: 1 },
         region: region.into(),
         addresses: WorkerAddresses { api: format!("{worker}:7410"), data: String::new() },
         renew_seq: 9,

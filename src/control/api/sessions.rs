@@ -33,7 +33,7 @@ impl Api {
         request: OpenSessionRequest,
     ) -> Result<SessionOpened, ApiError> {
         let session = SessionKey {
-            worker: worker_of(caller)?.to_owned(),
+            worker: worker_of(caller)?.into(),
             boot: u64::from_str_radix(&request.boot, 16)
                 .ok()
                 .filter(|_| request.boot.len() == 16)
@@ -43,7 +43,7 @@ impl Api {
         };
         let command = Command::OpenSession(OpenSession {
             session: session.clone(),
-            region: RegionName(caller.spiffe.region.clone()),
+            region: RegionName::from(caller.spiffe.region.as_str()),
             addresses: request.addresses,
         });
         let (index, outcome) = self.submit(caller, None, command).await?;

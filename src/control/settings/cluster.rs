@@ -107,7 +107,7 @@ fn regions(r: &Reader) -> BTreeMap<RegionName, RegionConfig> {
         if let Some(other) = nodes.insert(node, name.clone()) {
             entry.problem("node", format!("is also the node of {other}"), "");
         }
-        regions.insert(RegionName(name), RegionConfig { aliases, node, raft, api });
+        regions.insert(RegionName::from(name), RegionConfig { aliases, node, raft, api });
     }
     if regions.is_empty() && !r.has("regions") {
         r.problem("regions", "is missing", "regions: {us-east-1: {node: 1, raft: …, api: …}}");
@@ -200,7 +200,7 @@ fn scopes(
         };
         let primary = region_field(&entry, "primary").required();
         let members: Vec<RegionName> = match entry.has("members") {
-            true => entry.strings("members").into_iter().map(RegionName).collect(),
+            true => entry.strings("members").into_iter().map(RegionName::from).collect(),
             false => regions.keys().cloned().collect(),
         };
         let tier = id.as_ref().map(|id| id.tier);

@@ -196,7 +196,7 @@ pub(super) fn region_field<'r>(
 ) -> cryptorun_platform::settings::Field<'r, RegionName> {
     r.string(key).example("us-east-1").map(|text| {
         is_name(&text)
-            .then_some(RegionName(text))
+            .then_some(RegionName::from(text))
             .ok_or_else(|| "may hold only A-Z a-z 0-9 . _ - and at most 64 of them".to_owned())
     })
 }

@@ -70,7 +70,7 @@ fn sources(r: &Reader) -> Option<DataSources> {
     let enabled = replication.bool("enable").example("true").default(false);
     let primary = region_field(&replication, "primary_region").optional();
     let secondaries: Vec<RegionName> =
-        replication.strings("secondary_regions").into_iter().map(RegionName).collect();
+        replication.strings("secondary_regions").into_iter().map(RegionName::from).collect();
     if enabled && primary.is_none() && !replication.has("primary_region") {
         replication.problem("primary_region", "is missing", "us-east-1");
     }

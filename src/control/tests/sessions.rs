@@ -15,7 +15,7 @@ fn open() -> OpenSessionRequest {
 }
 
 fn key(region: &str) -> SessionKey {
-    SessionKey { worker: format!("w-{region}"), boot: 0xab }
+    SessionKey { worker: format!("w-{region}").into(), boot: 0xab }
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,7 +108,7 @@ impl Story {
             hand.seq += 1;
             let request =
                 RenewRequest { cluster: ClusterId(7), seq: hand.seq, report: hand.report.clone() };
-            let session = SessionKey { worker: format!("w-{}", hand.region), boot: 1 };
+            let session = SessionKey { worker: format!("w-{}", hand.region).into(), boot: 1 };
             let answer =
                 self.world.api.renew(&worker(hand.region), session, request, None).await.unwrap();
             hand.obey(&answer.directives, wall);

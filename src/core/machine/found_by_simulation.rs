@@ -55,7 +55,7 @@ fn until(world: &mut World, step: Step, wanted: &StepState) {
 }
 
 fn end_session(world: &mut World, key: SessionKey) {
-    let actor = Actor::Worker(key.worker.clone());
+    let actor = Actor::Worker(key.worker.to_string());
     world.propose(actor, Command::EndSession(EndSession { session: key })).answer.expect("ends");
 }
 

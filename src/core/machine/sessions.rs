@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 use crate::report::ScopeReport;
 use crate::scope::{KnownEnd, Mode, Phase, Scope, ScopeId, Withheld};
 use crate::session::{Session, SessionKey};
+use crate::time::{LogTime, Timing};
 use std::collections::BTreeMap;
 
 /// Renewals in a row without progress after which a lease is not extended (mode `auto`).
@@ -20,7 +21,7 @@ impl Machine {
         if let Some(session) = self.sessions.get(&open.session) {
             // A retry of the same opening; anything later would hand an old answer a new start.
             return match session.renew_seq == 0 && self.live_session(&open.session).is_some() {
-                true => Ok(Outcome::Renewed(self.renewed(&open.session, Vec::new()))),
+                true => Ok(Outcome::Renewed(self.renewed(&open.session))),
                 false => Err(Refusal::Expired { session: open.session.to_string() }),
             };
         }
@@ -66,156 +67,81 @@ impl Machine {
                 turn.direct(&scope.id);
             }
         }
-        Ok(Outcome::Renewed(self.renewed(&open.session, Vec::new())))
+        Ok(Outcome::Renewed(self.renewed(&open.session)))
     }
 
+    /// Each session and scope is looked up as seldom as can be: with many of them that is what a
+    /// renewal costs.
     pub(super) fn renew(&mut self, turn: &mut Turn, renew: &Renew) -> Answer {
         owner_only(turn, &renew.session)?;
         let name = || renew.session.to_string();
-        let Some(session) = self.sessions.get(&renew.session) else {
+        let timing = self.timing().copied().ok_or(Refusal::NotFounded)?;
+        let mut answer = self.nothing_renewed(&renew.session);
+        let Self { sessions, scopes, index, .. } = self;
+        let Some(session) = sessions.get_mut(&renew.session) else {
             return Err(Refusal::NoSession { session: name() });
         };
         if session.barred {
             return Err(Refusal::Barred { session: name() });
         }
-        if self.live_session(&renew.session).is_none()
+        if turn.now() >= lease::session_expires(session, &timing)
             && !crate::seeded_bug::is("expired_renewal_revives")
         {
             return Err(Refusal::Expired { session: name() });
         }
         if renew.seq == session.renew_seq {
-            let withheld = self.withheld_of(&renew.session);
-            return Ok(Outcome::Renewed(self.renewed(&renew.session, withheld)));
+            return Ok(Outcome::Renewed(self.renewed(&renew.session)));
         }
         if renew.seq != session.renew_seq + 1 {
             return Err(Refusal::WrongSequence { got: renew.seq, want: session.renew_seq + 1 });
         }
-        let held: Vec<ScopeId> = self.index.held(&renew.session).cloned().collect();
-        self.judge_progress(turn, renew, &held);
-        for id in &held {
-            self.extend(turn, renew, id);
-        }
-        let fresh_seal = self.answers_a_seal(renew);
-        if let Some(session) = self.sessions.get_mut(&renew.session) {
-            session.renew_seq = renew.seq;
-            session.renewed_at = turn.now();
-            session.report = renew.report.clone();
-            turn.touch(RecordKey::Session(renew.session.clone()));
-        }
-        for id in fresh_seal {
-            turn.direct(&id);
-        }
-        let withheld = self.withheld_of(&renew.session);
-        Ok(Outcome::Renewed(self.renewed(&renew.session, withheld)))
-    }
-
-    /// Extends one lease with this renewal, or withholds it.
-    fn extend(&mut self, turn: &mut Turn, renew: &Renew, id: &ScopeId) {
-        let Some(session) = self.sessions.get(&renew.session) else { return };
-        let (last, stalled) = (session.renewed_at, session.stalled.get(id).copied().unwrap_or(0));
-        let region = session.region.clone();
-        let Some(scope) = self.scopes.get_mut(id) else { return };
-        let doomed = scope.lease_is_doomed();
-        let stuck = stalled >= STALLED_MAX && scope.mode == Mode::Auto;
-        let report = renew.report.scopes.get(id);
-        let before = scope.clone();
-        if let Some(lease) = &mut scope.lease {
-            let why = match (doomed, stuck) {
-                (true, _) => Some(Withheld::Reserved),
-                (false, true) => Some(Withheld::NoProgress),
-                (false, false) => None,
-            };
-            lease.withheld_from = why.map(|_| lease.withheld_from.unwrap_or(last));
-            lease.withheld_why = why;
-            if let Some(report) = report.filter(|r| r.token == lease.token) {
-                scope.last_known = Some(KnownEnd {
-                    region,
-                    token: lease.token,
-                    end: report.end,
-                    rows: report.rows,
-                    sealed_at: report.sealed_at,
-                    at: turn.now(),
-                });
-            }
-        }
-        if *scope != before {
-            turn.touch(RecordKey::Scope(id.clone()));
-        }
-    }
-
-    /// Counts renewals in which a holder had input and did nothing with it.
-    fn judge_progress(&mut self, turn: &Turn, renew: &Renew, held: &[ScopeId]) {
-        let exempt = |scope: &Scope| {
-            matches!(scope.phase, Phase::Draining | Phase::Sealing)
-                || scope.pause.as_ref().is_some_and(|pause| !pause.is_over(turn.at))
-        };
-        let Some(session) = self.sessions.get_mut(&renew.session) else { return };
+        let held: Vec<&ScopeId> = index.held(&renew.session).collect();
         // What it lost starts anew; of a scope that is gone the last count stays.
-        session.stalled.retain(|id, _| held.contains(id) || !self.scopes.contains_key(id));
+        session.stalled.retain(|id, _| held.contains(&id) || !scopes.contains_key(id));
+        let last = std::mem::replace(&mut session.renewed_at, turn.now());
         for id in held {
-            let Some(scope) = self.scopes.get(id) else { continue };
-            let still = !exempt(scope)
-                && match (session.report.scopes.get(id), renew.report.scopes.get(id)) {
-                    (Some(before), Some(after)) => stands_still(before, after),
-                    _ => false,
-                };
-            match still {
-                true => *session.stalled.entry(id.clone()).or_default() += 1,
-                false => drop(session.stalled.remove(id)),
+            let Some(scope) = scopes.get_mut(id) else { continue };
+            judge_progress(turn, session, renew, scope);
+            if extend(turn, session, last, renew, scope) {
+                turn.touch(RecordKey::Scope(id.clone()));
+            }
+            list(&mut answer, scope, session, &timing);
+        }
+        for (id, after) in &renew.report.scopes {
+            if answers_a_seal(session.report.scopes.get(id), after)
+                && scopes.get(id).is_some_and(|s| s.reservation.is_some() || s.moving.is_some())
+            {
+                turn.direct(id);
             }
         }
+        session.renew_seq = renew.seq;
+        session.report = renew.report.clone();
+        turn.touch(RecordKey::Session(renew.session.clone()));
+        answer.seq = renew.seq;
+        Ok(Outcome::Renewed(answer))
     }
 
-    /// Scopes for which this renewal brings the answer to a seal, a barrier or a tail: the
-    /// controller should look at once.
-    fn answers_a_seal(&self, renew: &Renew) -> Vec<ScopeId> {
-        let before = self.sessions.get(&renew.session).map(|s| &s.report.scopes);
-        renew
-            .report
-            .scopes
-            .iter()
-            .filter(|(id, after)| {
-                let moving = self
-                    .scopes
-                    .get(*id)
-                    .is_some_and(|s| s.reservation.is_some() || s.moving.is_some());
-                let old = before.and_then(|scopes| scopes.get(*id));
-                moving && old.is_none_or(|old| old.sealed != after.sealed || old.role != after.role)
-            })
-            .map(|(id, _)| id.clone())
-            .collect()
+    /// What the session's last renewal was answered.
+    fn renewed(&self, key: &SessionKey) -> Renewed {
+        let mut answer = self.nothing_renewed(key);
+        let (Some(session), Some(timing)) = (self.sessions.get(key), self.timing()) else {
+            return answer;
+        };
+        answer.seq = session.renew_seq;
+        for scope in self.index.held(key).filter_map(|id| self.scopes.get(id)) {
+            list(&mut answer, scope, session, timing);
+        }
+        answer
     }
 
-    fn withheld_of(&self, key: &SessionKey) -> Vec<(ScopeId, Withheld)> {
-        self.index
-            .held(key)
-            .filter_map(|id| {
-                let lease = self.scopes.get(id)?.lease.as_ref()?;
-                Some((id.clone(), lease.withheld_why?))
-            })
-            .collect()
-    }
-
-    /// The answer to a renewal: only leases that the session's last renewal extended are listed.
-    fn renewed(&self, key: &SessionKey, withheld: Vec<(ScopeId, Withheld)>) -> Renewed {
-        let extended = self
-            .held_by(key)
-            .filter(|(_, lease)| {
-                lease.withheld_from.is_none() || crate::seeded_bug::is("withheld_listed")
-            })
-            .map(|(scope, lease)| Extended {
-                scope: scope.id.clone(),
-                token: lease.token,
-                start: scope.reign().map(|reign| reign.start).unwrap_or_default(),
-            })
-            .collect();
+    fn nothing_renewed(&self, key: &SessionKey) -> Renewed {
         Renewed {
             cluster: self.cluster.as_ref().map(|cluster| cluster.id).unwrap_or_default(),
             session: key.clone(),
-            seq: self.sessions.get(key).map_or(0, |session| session.renew_seq),
+            seq: 0,
             now: self.clock.now.log,
-            extended,
-            withheld,
+            extended: Vec::new(),
+            withheld: Vec::new(),
         }
     }
 
@@ -291,6 +217,72 @@ impl Machine {
         });
         held
     }
+}
+
+/// Puts a lease into the answer to a renewal: extended by it, or withheld and why.
+fn list(answer: &mut Renewed, scope: &Scope, session: &Session, timing: &Timing) {
+    let Some(lease) = &scope.lease else { return };
+    if let Some(why) = lease.withheld_why {
+        answer.withheld.push((scope.id.clone(), why));
+    }
+    let extended = lease.withheld_from.is_none() || crate::seeded_bug::is("withheld_listed");
+    if extended && answer.now < lease::expires(lease, session, timing) {
+        answer.extended.push(Extended {
+            scope: scope.id.clone(),
+            token: lease.token,
+            start: scope.reign().map(|reign| reign.start).unwrap_or_default(),
+        });
+    }
+}
+
+/// Extends one lease with this renewal, or withholds it from the session's `last` one on; whether its
+/// scope is another now.
+fn extend(turn: &Turn, session: &Session, last: LogTime, renew: &Renew, scope: &mut Scope) -> bool {
+    let stalled = session.stalled.get(&scope.id).copied().unwrap_or(0);
+    let why = if scope.lease_is_doomed() {
+        Some(Withheld::Reserved)
+    } else if stalled >= STALLED_MAX && scope.mode == Mode::Auto {
+        Some(Withheld::NoProgress)
+    } else {
+        None
+    };
+    let Some(lease) = &mut scope.lease else { return false };
+    let before = (lease.withheld_from, lease.withheld_why);
+    lease.withheld_from = why.map(|_| lease.withheld_from.unwrap_or(last));
+    lease.withheld_why = why;
+    let mut changed = before != (lease.withheld_from, lease.withheld_why);
+    let report = renew.report.scopes.get(&scope.id).filter(|r| r.token == lease.token);
+    if let Some(report) = report {
+        let known = KnownEnd {
+            region: session.region.clone(),
+            token: lease.token,
+            end: report.end,
+            rows: report.rows,
+            sealed_at: report.sealed_at,
+            at: turn.now(),
+        };
+        changed |= scope.last_known.as_ref() != Some(&known);
+        scope.last_known = Some(known);
+    }
+    changed
+}
+
+/// Counts renewals in which a holder had input and did nothing with it.
+fn judge_progress(turn: &Turn, session: &mut Session, renew: &Renew, scope: &Scope) {
+    let exempt = matches!(scope.phase, Phase::Draining | Phase::Sealing)
+        || scope.pause.as_ref().is_some_and(|pause| !pause.is_over(turn.at));
+    let reports = (session.report.scopes.get(&scope.id), renew.report.scopes.get(&scope.id));
+    match reports {
+        (Some(before), Some(after)) if !exempt && stands_still(before, after) => {
+            *session.stalled.entry(scope.id.clone()).or_default() += 1;
+        }
+        _ => drop(session.stalled.remove(&scope.id)),
+    }
+}
+
+/// Whether a report brings the answer to a seal, a barrier or a tail.
+fn answers_a_seal(before: Option<&ScopeReport>, after: &ScopeReport) -> bool {
+    before.is_none_or(|old| old.sealed != after.sealed || old.role != after.role)
 }
 
 /// A holder stands still when it has newer input than it has taken in, and took nothing in.

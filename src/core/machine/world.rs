@@ -175,7 +175,7 @@ impl World {
         // A node that came by a snapshot: its index was made from the records.
         let mut twin = Machine::default();
         self.machine.keys().iter().filter_map(|key| self.machine.record(key)).for_each(|record| {
-            twin.load(record);
+            twin.load(record.to_record());
         });
         let before = (self.machine.stirred(), told(&self.machine));
         let applied = self.machine.apply(self.index, &entry);
@@ -186,7 +186,7 @@ impl World {
         }
         for key in &applied.changed {
             match self.machine.record(key) {
-                Some(record) => shadow.load(record),
+                Some(record) => shadow.load(record.to_record()),
                 None => shadow.forget_record(key),
             }
         }
@@ -279,13 +279,14 @@ impl World {
         let boot_ns = self.now.0 * 1_000_000;
         if worker.keeper.is_none() {
             worker.boot += 1;
-            let session = SessionKey { worker: format!("w-{}", worker.region), boot: worker.boot };
+            let session =
+                SessionKey { worker: format!("w-{}", worker.region).into(), boot: worker.boot };
             let open = OpenSession {
                 session,
                 region: worker.region.clone(),
                 addresses: WorkerAddresses::default(),
             };
-            let actor = Actor::Worker(open.session.worker.clone());
+            let actor = Actor::Worker(open.session.worker.to_string());
             if let Ok(Outcome::Renewed(opened)) =
                 self.propose(actor, Command::OpenSession(open)).answer
             {
@@ -297,7 +298,7 @@ impl World {
         let Some(keeper) = &mut worker.keeper else { return };
         let seq = keeper.attempt(boot_ns);
         let session = keeper.session().clone();
-        let actor = Actor::Worker(session.worker.clone());
+        let actor = Actor::Worker(session.worker.to_string());
         let command = Command::Renew(Renew { session: session.clone(), seq, report });
         match self.propose(actor, command).answer {
             Ok(Outcome::Renewed(renewed)) => {
@@ -340,7 +341,7 @@ impl World {
                         end: worker.end,
                         keep_for: None,
                     };
-                    let actor = Actor::Worker(keeper.session().worker.clone());
+                    let actor = Actor::Worker(keeper.session().worker.to_string());
                     let _ = self.propose(actor, Command::Release(release));
                 }
                 if let Some(source) = upstream.and_then(|up| self.source(worker, &up)) {
@@ -358,7 +359,7 @@ impl World {
                 keeper.give_up(&warm());
                 let handover =
                     Handover { session: keeper.session().clone(), promotion, token, end };
-                let actor = Actor::Worker(keeper.session().worker.clone());
+                let actor = Actor::Worker(keeper.session().worker.to_string());
                 let _ = self.propose(actor, Command::Handover(handover));
             }
             Want::Seal { token } => {

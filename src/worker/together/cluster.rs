@@ -248,7 +248,7 @@ impl Line {
             ("POST", ["v1", "sessions"]) => {
                 let open: OpenSessionRequest = read(call);
                 let boot = u64::from_str_radix(&open.boot, 16).unwrap();
-                let session = SessionKey { worker, boot };
+                let session = SessionKey { worker: worker.into(), boot };
                 let command = Command::OpenSession(OpenSession {
                     session: session.clone(),
                     region: self.region.clone(),
