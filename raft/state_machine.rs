@@ -13,7 +13,7 @@
 //! store that fails is left behind with a warning; it is rebuilt at the next start.
 
 use crate::audit_log::AuditLog;
-use crate::codec::snapshot::{Standing, decode, encode, standing};
+use crate::codec::snapshot::{Standing, decode, encode};
 use crate::codec::{CodecError, record};
 use crate::disk_id::Disks;
 use crate::error::{Outdated, StartError};
@@ -21,7 +21,7 @@ use crate::leadership::Anchor;
 use crate::log_store::{LogStore, PurgeGate};
 use crate::probe::{Probe, Seen};
 use crate::snapshot::{Found, Snapshots};
-use crate::state_store::{self, Changes, Records, StateStore, StoreError};
+use crate::state_store::{self, StateStore, StoreError};
 use crate::types::{
     Answered, EntryPayload, LogEntry, LogId, SnapshotData, SnapshotMeta, SnapshotOf,
     StoredMembership, TypeConfig,
@@ -38,7 +38,7 @@ use cryptorun_platform::segments::NoSpace;
 use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{
@@ -109,8 +109,10 @@ struct Space {
 struct Held {
     machine: Machine,
     standing: Standing,
-    /// What the state store does not have yet, each record as it last was.
-    unsaved: Records,
+    /// What the state store does not have yet.
+    unsaved: BTreeSet<RecordKey>,
+    /// What the last entry's hash was taken of; kept for its space.
+    hashed: Vec<u8>,
 }
 
 /// Where blocking file work runs.
@@ -153,7 +155,7 @@ impl StateMachine {
         let Parts { id, clock, store, snapshots, audit, blocking, disks, probe } = parts;
         let found = snapshots.newest()?;
         let current = found.map(|Found { standing, machine, bytes }| {
-            ((standing.meta.clone(), bytes), Held { machine, standing, unsaved: Records::new() })
+            ((standing.meta.clone(), bytes), Held { machine, standing, ..Held::default() })
         });
         let (current, held) = current.unzip();
         let last = held.as_ref().and_then(|held| held.standing.meta.last_log_id);
@@ -201,7 +203,7 @@ impl StateMachine {
         match usable {
             Some((standing, machine)) => {
                 inner.applied.send_replace(standing.meta.last_log_id);
-                *inner.write() = Held { machine, standing, unsaved: Records::new() };
+                *inner.write() = Held { machine, standing, ..Held::default() };
             }
             None => inner.reset_store(),
         }
@@ -329,11 +331,12 @@ impl Inner {
     fn apply(&self, entry: &LogEntry) -> Result<Option<Answer>, CodecError> {
         let log_id = entry.log_id;
         let mut held = self.write();
-        let Held { machine, standing, unsaved } = &mut *held;
+        let Held { machine, standing, unsaved, hashed } = &mut *held;
         standing.meta.last_log_id = Some(log_id);
         let mut answer = None;
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&standing.hash.0).update(&log_id.index.to_le_bytes());
+        hashed.clear();
+        hashed.extend_from_slice(&standing.hash.0);
+        hashed.extend_from_slice(&log_id.index.to_le_bytes());
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(members) => {
@@ -343,8 +346,12 @@ impl Inner {
             }
             EntryPayload::Normal(payload) => {
                 let applied = machine.apply(log_id.index, payload.entry());
-                for key in &applied.changed {
-                    self.change(machine, key, unsaved, &mut hasher)?;
+                for key in applied.changed {
+                    if let Some(RecordRef::Audit(entry)) = machine.record(&key) {
+                        self.audit.put([entry.clone()]);
+                    }
+                    put_change(hashed, machine, &key)?;
+                    unsaved.insert(key);
                 }
                 if self.leading.load(Ordering::Acquire) && self.leads(entry) {
                     for effect in applied.effects {
@@ -355,7 +362,7 @@ impl Inner {
                 answer = Some(applied.answer);
             }
         }
-        standing.hash = Hash(*hasher.finalize().as_bytes());
+        standing.hash = Hash::of(hashed);
         self.remember_hash(log_id.index, standing.hash);
         if let Some(probe) = &self.probe {
             probe.applied(Seen { log_id: &log_id, entry, hash: standing.hash, machine });
@@ -384,28 +391,6 @@ impl Inner {
         self.anchor.borrow().is_some_and(|anchor| anchor.leader == entry.log_id.leader_id)
     }
 
-    fn change(
-        &self,
-        machine: &Machine,
-        key: &RecordKey,
-        unsaved: &mut Records,
-        hasher: &mut blake3::Hasher,
-    ) -> Result<(), CodecError> {
-        let name = record::key(key)?;
-        let content = machine.record(key);
-        if let Some(RecordRef::Audit(entry)) = content {
-            self.audit.put([entry.clone()]);
-        }
-        let content = content.map(record::encode).transpose()?;
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(&name);
-        hasher.update(&[u8::from(content.is_some())]);
-        if let Some(bytes) = &content {
-            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-        }
-        unsaved.insert(name, content);
-        Ok(())
-    }
-
     /// Brings the state store up to the machine.
     pub async fn save_state(self: &Arc<Self>) {
         let inner = self.clone();
@@ -420,14 +405,14 @@ impl Inner {
 
     fn write_store(&self) {
         let store = self.store();
-        let (records, at) = {
+        let changes = {
             let mut held = self.write();
-            (std::mem::take(&mut held.unsaved), standing(&held.standing))
+            let unsaved = std::mem::take(&mut held.unsaved);
+            if unsaved.is_empty() || self.store_failed.load(Ordering::Relaxed) {
+                return;
+            }
+            state_store::changes(&held.machine, &unsaved, &held.standing)
         };
-        if records.is_empty() || self.store_failed.load(Ordering::Relaxed) {
-            return;
-        }
-        let changes = at.map(|standing| Changes { records, standing });
         self.stored(changes.map_err(StoreError::from).and_then(|changes| store.write(changes)));
     }
 
@@ -448,6 +433,33 @@ impl Inner {
             tracing::warn!(%error, "state store fails; it is rebuilt at the next start");
         }
     }
+}
+
+/// Appends what a changed record adds to what the state's chained hash is taken of.
+///
+/// # Errors
+/// It does not encode.
+pub fn put_change(out: &mut Vec<u8>, machine: &Machine, key: &RecordKey) -> Result<(), CodecError> {
+    put_sized(out, |out| record::put_key(out, key))?;
+    let content = machine.record(key);
+    out.push(u8::from(content.is_some()));
+    match content {
+        Some(content) => put_sized(out, |out| record::put_record(out, content)),
+        None => Ok(()),
+    }
+}
+
+/// Appends something behind its length.
+fn put_sized(
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
+) -> Result<(), CodecError> {
+    let at = out.len();
+    out.extend_from_slice(&[0; 8]);
+    write(out)?;
+    let len = (out.len() - at - 8) as u64;
+    out[at..at + 8].copy_from_slice(&len.to_le_bytes());
+    Ok(())
 }
 
 /// Whether the machine's time is ahead of its leader's own stamp: a restored cluster goes on from its
@@ -511,7 +523,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let (last, hash) = (meta.last_log_id, standing.hash);
         inner.audit.put(machine.audit().values().cloned());
         inner.disks.learn(standing.meta.last_membership.membership());
-        *inner.write() = Held { machine, standing, unsaved: Records::new() };
+        *inner.write() = Held { machine, standing, ..Held::default() };
         inner.reset_store();
         if let Some(probe) = &inner.probe {
             probe.installed(last.map_or(0, |id| id.index), hash);

@@ -10,6 +10,7 @@ use crate::codec::CodecError;
 use crate::codec::record;
 use crate::codec::snapshot::{Standing, read_standing, standing};
 use cryptorun_core::machine::Machine;
+use cryptorun_core::record::RecordKey;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -84,13 +85,21 @@ pub(crate) fn load(store: &dyn StateStore) -> Result<Option<(Standing, Machine)>
 
 /// Everything of a machine, as [`StateStore::reset`] takes it.
 pub(crate) fn whole(machine: &Machine, at: &Standing) -> Result<Changes, CodecError> {
-    let mut changes = Changes { standing: standing(at)?, ..Changes::default() };
-    for key in machine.keys() {
-        if let Some(body) = machine.record(&key) {
-            changes.records.insert(record::key(&key)?, Some(record::encode(body)?));
-        }
+    changes(machine, &machine.keys(), at)
+}
+
+/// What a machine has of these records, and what it does not have any more.
+pub(crate) fn changes<'a>(
+    machine: &Machine,
+    keys: impl IntoIterator<Item = &'a RecordKey>,
+    at: &Standing,
+) -> Result<Changes, CodecError> {
+    let mut records = Records::new();
+    for key in keys {
+        let content = machine.record(key).map(record::encode).transpose()?;
+        records.insert(record::key(key)?, content);
     }
-    Ok(changes)
+    Ok(Changes { records, standing: standing(at)? })
 }
 
 /// In memory: for simulations, where a crash keeps as much of it as the test says.

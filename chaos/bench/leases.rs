@@ -1,25 +1,28 @@
-//! What a renewal costs with many leases held: the machine's part and the answer's, in one process,
-//! without disk or network, which do not depend on it.
+//! What a renewal costs a node with many leases held, in one process and without disk or network,
+//! which do not depend on it: the request is read, its entry written for the log and its peers, read
+//! again and applied, what it changed is encoded and hashed, the answer written.
 
 use crate::BenchError;
 use clap::Args;
 use cryptorun_control::settings::read_cluster;
-use cryptorun_core::command::{Command, Entry, Found, Outcome, Renew};
+use cryptorun_core::command::{Answer, Command, Entry, Found, Outcome, Renew};
 use cryptorun_core::config::{ClusterConfig, ClusterId};
 use cryptorun_core::directive::for_session;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::{Actor, OperatorId};
-use cryptorun_core::position::Position;
-use cryptorun_core::record::Record;
+use cryptorun_core::position::{Hash, Position};
+use cryptorun_core::record::{Record, RecordKey};
 use cryptorun_core::report::{ScopeReport, WorkerReport};
 use cryptorun_core::scope::{Lease, Phase, Reign, Scope, ScopeId, Tier};
 use cryptorun_core::session::{Session, SessionKey};
 use cryptorun_core::time::{LogTime, Stamp, WallTime};
 use cryptorun_core::token::Token;
-use cryptorun_core::wire::RenewAnswer;
+use cryptorun_core::wire::{RenewAnswer, RenewRequest};
 use cryptorun_lab::demo::{DemoOptions, Lab, REGIONS, REQUESTS_PER_SECOND, RegionLinks};
 use cryptorun_platform::clock::{Clock, SystemClock};
-use std::collections::BTreeMap;
+use cryptorun_raft::state_machine::put_change;
+use cryptorun_raft::types::Payload;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,6 +102,10 @@ struct Held {
     machine: Machine,
     index: u64,
     sessions: Vec<Worker>,
+    /// What the state store is to be given.
+    unsaved: BTreeSet<RecordKey>,
+    hash: Hash,
+    hashed: Vec<u8>,
 }
 
 struct Worker {
@@ -109,15 +116,38 @@ struct Worker {
     directed: Option<u64>,
 }
 
+impl Worker {
+    /// Its next renewal.
+    fn body(&mut self) -> Result<Vec<u8>, BenchError> {
+        self.seq += 1;
+        let report = ScopeReport { token: TOKEN, ..ScopeReport::default() };
+        let report = WorkerReport {
+            scopes: BTreeMap::from([(self.scope.clone(), report)]),
+            ..WorkerReport::default()
+        };
+        let request = RenewRequest { cluster: CLUSTER, seq: self.seq, report };
+        serde_json::to_vec(&request).map_err(|error| BenchError::cannot("a request", error))
+    }
+}
+
+/// As many digits as one that was drawn.
+const CLUSTER: ClusterId = ClusterId(0x724b_e603_e6f9_de1e_b2e0_cd7b_b2f5_7f72);
 const TOKEN: Token = Token { incarnation: 0, epoch: 1 };
 
 impl Held {
     fn new(config: &ClusterConfig, count: usize) -> Result<Self, BenchError> {
-        let mut this = Self { machine: Machine::default(), index: 0, sessions: Vec::new() };
-        let found = Found { id: ClusterId::default(), config: config.clone() };
+        let mut this = Self {
+            machine: Machine::default(),
+            index: 0,
+            sessions: Vec::new(),
+            unsaved: BTreeSet::new(),
+            hash: Hash::ZERO,
+            hashed: Vec::new(),
+        };
+        let found = Found { id: CLUSTER, config: config.clone() };
         let refused = |refusal| BenchError::cannot("a machine with leases", refusal);
         let ana = Actor::Person(OperatorId("ana".into()));
-        this.apply(ana, Command::Found(found)).map_err(refused)?;
+        this.apply(ana, Command::Found(found))?.map_err(refused)?;
         let policy = config.scopes.values().next().cloned();
         for n in 0..count {
             // Sixteen hex digits, as those that workers draw.
@@ -130,41 +160,54 @@ impl Held {
             }
             this.sessions.push(Worker { key, scope, seq: 0, directed: None });
         }
-        this.apply(Actor::Node(1), Command::Tick).map_err(refused)?;
+        this.apply(Actor::Node(1), Command::Tick)?.map_err(refused)?;
         // Each was told the whole list when it was opened.
         let told = Some(this.index);
         this.sessions.iter_mut().for_each(|worker| worker.directed = told);
         Ok(this)
     }
 
-    fn apply(&mut self, actor: Actor, command: Command) -> cryptorun_core::command::Answer {
+    /// As a leader and its state machine do it.
+    fn apply(&mut self, actor: Actor, command: Command) -> Result<Answer, BenchError> {
         self.index += 1;
         // As many a millisecond as a busy leader takes.
         let stamp = Stamp { log: LogTime(1_000 + self.index / 20), wall: WallTime(0) };
         let entry = Entry { stamp, actor, via: None, request: None, command };
-        self.machine.apply(self.index, &entry).answer
+        let coded = |error| BenchError::cannot("an entry", error);
+        let sent = Payload::new(entry).map_err(coded)?;
+        let taken = Payload::decode(sent.bytes()).map_err(coded)?;
+        let applied = self.machine.apply(self.index, taken.entry());
+        self.hashed.clear();
+        self.hashed.extend_from_slice(&self.hash.0);
+        self.hashed.extend_from_slice(&self.index.to_le_bytes());
+        for key in applied.changed {
+            put_change(&mut self.hashed, &self.machine, &key).map_err(coded)?;
+            self.unsaved.insert(key);
+        }
+        self.hash = Hash::of(&self.hashed);
+        Ok(applied.answer)
     }
 
     /// Renews in turn, each as a worker does.
     fn round(&mut self) -> Result<Duration, BenchError> {
+        let workers = self.sessions.len();
+        let bodies: Vec<Vec<u8>> =
+            (0..RENEWALS).map(|n| self.sessions[n % workers].body()).collect::<Result<_, _>>()?;
+        self.unsaved.clear();
         let begun = SystemClock.boot();
-        for n in 0..RENEWALS {
-            self.renew(n % self.sessions.len())?;
+        for (n, body) in bodies.iter().enumerate() {
+            self.renew(n % workers, body)?;
         }
         Ok(SystemClock.boot() - begun)
     }
 
-    fn renew(&mut self, n: usize) -> Result<(), BenchError> {
-        let worker = &mut self.sessions[n];
-        worker.seq += 1;
-        let (key, seq, known) = (worker.key.clone(), worker.seq, worker.directed);
-        let report = ScopeReport { token: TOKEN, ..ScopeReport::default() };
-        let report = WorkerReport {
-            scopes: BTreeMap::from([(worker.scope.clone(), report)]),
-            ..WorkerReport::default()
-        };
+    fn renew(&mut self, n: usize, body: &[u8]) -> Result<(), BenchError> {
+        let worker = &self.sessions[n];
+        let (key, known) = (worker.key.clone(), worker.directed);
+        let RenewRequest { seq, report, .. } =
+            serde_json::from_slice(body).map_err(|error| BenchError::cannot("a request", error))?;
         let renew = Renew { session: key.clone(), seq, report };
-        let answer = self.apply(Actor::Worker(key.worker.to_string()), Command::Renew(renew));
+        let answer = self.apply(Actor::Worker(key.worker.to_string()), Command::Renew(renew))?;
         let renewed = match answer {
             Ok(Outcome::Renewed(renewed)) if renewed.extended.len() == 1 => renewed,
             other => return Err(BenchError::answer("a renewal", format!("{other:?}"))),

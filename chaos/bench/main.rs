@@ -16,6 +16,10 @@ mod wire;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// The product's own: `leases` measures its code in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "cryptorun-bench", about = "Measures cryptorun beside its peers")]
 struct Arguments {

@@ -36,8 +36,17 @@ tags! {
 /// # Errors
 /// It does not encode.
 pub fn encode<'a>(record: impl Into<RecordRef<'a>>) -> Result<Vec<u8>, CodecError> {
-    let record = record.into();
-    frame::frame(Kind::Record, VERSION, |out| {
+    let mut out = Vec::with_capacity(256); // A session's fits.
+    put_record(&mut out, record.into())?;
+    Ok(out)
+}
+
+/// Appends what [`encode`] gives.
+///
+/// # Errors
+/// It does not encode.
+pub fn put_record(out: &mut Vec<u8>, record: RecordRef<'_>) -> Result<(), CodecError> {
+    frame::put_frame(out, Kind::Record, VERSION, |out| {
         out.push(tag(record));
         put_body(out, record)
     })
@@ -57,22 +66,31 @@ pub fn decode(bytes: &[u8]) -> Result<Record, CodecError> {
 /// It does not encode.
 pub fn key(key: &RecordKey) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::with_capacity(24);
+    put_key(&mut out, key)?;
+    Ok(out)
+}
+
+/// Appends what [`key`] gives.
+///
+/// # Errors
+/// It does not encode.
+pub fn put_key(out: &mut Vec<u8>, key: &RecordKey) -> Result<(), CodecError> {
     match key {
         RecordKey::Clock => out.push(1),
         RecordKey::Cluster => out.push(2),
-        RecordKey::Region(name) => named(&mut out, 3, name)?,
-        RecordKey::Session(session) => named(&mut out, 4, session)?,
-        RecordKey::Scope(id) => named(&mut out, 5, id)?,
-        RecordKey::Promotion(id) => named(&mut out, 6, id)?,
-        RecordKey::Request(request) => named(&mut out, 7, request)?,
-        RecordKey::Review(id) => numbered(&mut out, 8, *id),
+        RecordKey::Region(name) => named(out, 3, name)?,
+        RecordKey::Session(session) => named(out, 4, session)?,
+        RecordKey::Scope(id) => named(out, 5, id)?,
+        RecordKey::Promotion(id) => named(out, 6, id)?,
+        RecordKey::Request(request) => named(out, 7, request)?,
+        RecordKey::Review(id) => numbered(out, 8, *id),
         RecordKey::AuditHead => out.push(9),
-        RecordKey::Audit(seq) => numbered(&mut out, 10, *seq),
-        RecordKey::Rule(id) => numbered(&mut out, 11, id.0),
+        RecordKey::Audit(seq) => numbered(out, 10, *seq),
+        RecordKey::Rule(id) => numbered(out, 11, id.0),
         RecordKey::Restored => out.push(12),
         RecordKey::Preference => out.push(13),
     }
-    Ok(out)
+    Ok(())
 }
 
 fn named<T: serde::Serialize>(out: &mut Vec<u8>, tag: u8, name: &T) -> Result<(), CodecError> {
