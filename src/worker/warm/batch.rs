@@ -32,7 +32,7 @@ pub enum Kind {
     Heartbeat,
     /// The first record of a reign.
     EpochStart,
-    /// The last record of a token, unless a [`Kind::Reopen`] follows.
+    /// The last record of a token, with the rows that were left, unless a [`Kind::Reopen`] follows.
     Barrier,
     /// Behind a barrier whose hand-over never came: the same token goes on.
     Reopen,

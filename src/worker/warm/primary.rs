@@ -178,7 +178,8 @@ impl<'a> Reign<'a> {
         self.write(kind, ready).await
     }
 
-    /// Stops admission, seals what is there and a barrier behind it, and says so at once.
+    /// Stops admission, seals what is there as the barrier, and says so at once. One record: of two,
+    /// the second would reach the others a round trip later.
     async fn drain(
         &mut self,
         promotion: Option<PromotionId>,
@@ -186,10 +187,7 @@ impl<'a> Reign<'a> {
     ) -> Result<(), FeederError> {
         self.feeder.take_all(&self.parts.sink).await?;
         let ready = self.feeder.drain(self.watermark());
-        if !ready.rows.is_empty() {
-            self.write(Kind::Data, ready).await?;
-        }
-        self.write(Kind::Barrier, empty()).await?;
+        self.write(Kind::Barrier, ready).await?;
         let barrier = self.parts.sink.view().end;
         let resume_at = self.parts.platform.clock.boot() + deadline.to_duration();
         self.drained = Some(Drained { barrier, resume_at, promotion });
@@ -252,8 +250,9 @@ impl<'a> Reign<'a> {
         let parts = self.parts;
         let lives = parts.standing.lives(parts.sink.scope(), self.token);
         let (make, upto, rows) = (self.maker(kind, &ready), ready.upto, ready.rows);
+        let has_rows = !rows.is_empty();
         parts.sink.write(self.token, move |prev| make(prev, rows), lives).await?;
-        if kind == Kind::Data {
+        if has_rows {
             self.feeder.sealed(upto);
         }
         self.opened_at = parts.platform.clock.wall();

@@ -212,7 +212,11 @@ impl ScopeWorker {
             tokio::time::sleep(PAUSE).await;
         }
         self.parts.status.send_modify(|status| status.role = role);
-        self.parts.standing.renew_now();
+        // Directed: what it does next is told with it, a seal above all. A renewal on its way already
+        // would hold that back by a round trip and a commit.
+        if end != End::Directed {
+            self.parts.standing.renew_now();
+        }
     }
 
     async fn seal(&mut self, token: Token) {
