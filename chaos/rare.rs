@@ -135,8 +135,10 @@ impl RareStates {
         if gone && !given {
             self.ran_out = true;
         }
-        if gone && matches!(entry.command, Command::Release(_)) {
-            self.seen.push("released");
+        match entry.command {
+            Command::Release(_) if gone => self.seen.push("released"),
+            Command::Handover(_) if gone => self.seen.push("handover"),
+            _ => {}
         }
         let why = |lease: &Option<Lease>| lease.as_ref().and_then(|lease| lease.withheld_why);
         if why(&scope.lease) != why(&before) {
@@ -153,11 +155,10 @@ impl RareStates {
             if std::mem::take(&mut self.ran_out) {
                 self.seen.push("grant_after_run_out");
             }
-            self.seen.push(match (&entry.command, reign.promotion, scope.history.len()) {
-                (Command::Handover(_), ..) => "handover",
-                (_, None, 1) => "grant_first",
-                (_, None, _) => "regrant",
-                (_, Some(_), _) => "granted_to_promotion",
+            self.seen.push(match (reign.promotion, scope.history.len()) {
+                (None, 1) => "grant_first",
+                (None, _) => "regrant",
+                (Some(_), _) => "granted_to_promotion",
             });
         }
         let regrant = scope.reservation.as_ref().is_some_and(|r| r.promotion.is_none());

@@ -4,7 +4,6 @@
 use super::{Event, Invariant, Once, entry_of};
 use crate::cluster::{region, warm};
 use crate::network::place;
-use cryptorun_core::command::Command;
 use cryptorun_core::position::Position;
 use cryptorun_core::token::Token;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,17 +61,12 @@ impl Invariant for GrantsSealed {
                 if !ends.iter().any(|(worker, _)| region(place(*worker)) == reign.region.as_str()) {
                     return Err(format!("{}: the candidate's own sink is not sealed", reign.token));
                 }
-                let handed =
-                    entry_of(seen).is_some_and(|e| matches!(e.command, Command::Handover(_)));
                 // One that answered too late was listed, and what it has beyond is a fork.
                 let went_by = |worker: u64| {
                     counted.0 == reign.token && counted.1.contains(region(place(worker)))
                 };
                 let beyond = ends.iter().find(|(worker, end)| {
-                    reign.promotion.is_some()
-                        && !handed
-                        && went_by(*worker)
-                        && end.seq > reign.start.seq
+                    reign.promotion.is_some() && went_by(*worker) && end.seq > reign.start.seq
                 });
                 match beyond {
                     Some((worker, end)) => Err(format!(

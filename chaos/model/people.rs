@@ -229,9 +229,12 @@ impl People {
                 }
                 Want::Drain { .. } => worker.stopped = true,
                 Want::Seal { token } => worker.sealed = Some(token),
-                Want::HandOver { promotion, token, end } => {
+                Want::HandOver { promotion, token, end, seal } => {
+                    worker.sealed = seal.or(worker.sealed);
                     let mut keeper = Keeper::clone(&worker.keeper);
-                    keeper.give_up(&self.scope);
+                    if keeper.give_up(&self.scope).is_none() {
+                        return;
+                    }
                     worker.keeper = Digested::new(keeper);
                     let session = session.clone();
                     let handover = Handover { session, promotion, token, end };

@@ -77,7 +77,8 @@ pub enum Want {
         /// Resume, by the holder's own clock, when nothing further came in this time.
         deadline: Millis,
     },
-    /// The barrier is where it must be: propose the hand-over and never act under the token again.
+    /// The barrier is where it must be: seal the own sink, propose the hand-over and never act under
+    /// the token again. Whether the others are sealed yet does not matter to it.
     HandOver {
         /// For which promotion.
         promotion: PromotionId,
@@ -85,6 +86,9 @@ pub enum Want {
         token: Token,
         /// The barrier.
         end: Position,
+        /// The reserved token: the own sink is to refuse below it, whatever it ends with.
+        #[serde(default)]
+        seal: Option<Token>,
     },
     /// Refuse below this token and report the last position.
     Seal {
@@ -167,11 +171,9 @@ fn want(machine: &Machine, scope: &Scope, session: &Session, newest: &Newest) ->
 fn as_holder(machine: &Machine, scope: &Scope, token: Token) -> Want {
     let moving = scope.moving.and_then(|id| machine.promotions().get(&id));
     if let Some(promotion) = moving.filter(|p| p.plan.steps.contains(&Step::Drain)) {
-        if let (Some(end), true) = (promotion.barrier, promotion.is_at(Step::Grant)) {
-            return Want::HandOver { promotion: promotion.id, token, end };
-        }
-        if let Some(reservation) = &scope.reservation {
-            return Want::Seal { token: reservation.token }; // It has stopped behind its barrier.
+        if let (Some(end), Some(reservation)) = (promotion.barrier, &scope.reservation) {
+            let seal = Some(reservation.token);
+            return Want::HandOver { promotion: promotion.id, token, end, seal };
         }
         let run_out = machine.timing().map(|timing| timing.run_out()).unwrap_or_default();
         return Want::Drain {

@@ -181,7 +181,8 @@ impl Model for Sinks {
             }
             Action::HandOver(at) => self.hand_over(&mut state, at),
             Action::HandOverForHolder(at) => {
-                let Some(Want::HandOver { promotion, token, end }) = self.want(&state, at) else {
+                let Some(Want::HandOver { promotion, token, end, .. }) = self.want(&state, at)
+                else {
                     return None;
                 };
                 state.sites[at].handover = Some((promotion, token, end));

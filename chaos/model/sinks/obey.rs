@@ -27,7 +27,10 @@ impl Sinks {
                 self.follow(state, at, upstream, token);
             }
             // The gate: a barrier and a seal wait for the write in flight.
-            Want::Drain { .. } | Want::Seal { .. } | Want::FetchTail { .. }
+            Want::Drain { .. }
+            | Want::Seal { .. }
+            | Want::HandOver { .. }
+            | Want::FetchTail { .. }
                 if busy && !self.is(Mutant::SealDuringWrite) => {}
             Want::Drain { promotion, token, .. } => {
                 let site = &mut state.sites[at];
@@ -37,8 +40,11 @@ impl Sinks {
                     site.drained = Some((promotion, site.sink.end()));
                 }
             }
-            Want::HandOver { promotion, token, end } => {
+            Want::HandOver { promotion, token, end, seal } => {
                 let site = &mut state.sites[at];
+                if let Some(seal) = seal {
+                    self.seal(site, seal);
+                }
                 let keeps = site.drained.is_some() && site.sink.end() == end;
                 if self.believes(site) == Some(token) && keeps && site.handover.is_none() {
                     self.give_up(site);

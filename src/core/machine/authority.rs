@@ -1,8 +1,8 @@
 //! Authority: reserve, seal, grant, hand over, release, roll back.
 //!
 //! Reserve opens the next epoch and dooms the old lease; seals fix where each sink ends; the grant
-//! fixes where the new reign starts. Two ways lead to `Active`: a grant once the old lease is over,
-//! or the holder's own hand-over, after it stopped for good.
+//! fixes where the new reign starts. One way leads to `Active`: a grant once the old lease is over. It
+//! has run out, or its holder gave it away after it stopped for good.
 
 use super::{Machine, Turn};
 use crate::command::{Answer, Grant, Handover, Outcome, Release, Reserve, Rollback};
@@ -163,6 +163,8 @@ impl Machine {
         Ok(Outcome::Granted { token: grant.token, start })
     }
 
+    /// The holder gives its lease away, mostly while others still seal: the grant finds it gone and
+    /// waits for nobody. Undone, the assigned region is granted anew, as after every reserved token.
     pub(super) fn handover(&mut self, turn: &mut Turn, handover: &Handover) -> Answer {
         self.worker_itself(turn, &handover.session)?;
         let promotion = self.promotion(handover.promotion)?.clone();
@@ -174,23 +176,22 @@ impl Machine {
         if lease.token != handover.token {
             return Err(wrong_token(scope, handover.token, lease.token));
         }
-        if promotion.kind != Kind::Switchover || !promotion.is_at(Step::Grant) {
+        let reserved =
+            scope.reservation.as_ref().is_some_and(|r| r.promotion == Some(promotion.id));
+        if promotion.kind != Kind::Switchover || !reserved {
             return Err(Refusal::NotAtStep {
                 promotion: promotion.id,
                 step: Step::Grant.to_string(),
             });
         }
         self.still_bound(&promotion)?;
-        let Some(reservation) = scope.reservation.clone() else {
-            return Err(wrong_phase(scope, "a reserved token"));
-        };
-        let start = self.start_of(scope, &reservation)?;
-        if start != handover.end || promotion.barrier != Some(handover.end) {
-            return Err(Refusal::TailMissing { has: start.seq, needs: handover.end.seq });
+        if promotion.barrier != Some(handover.end) {
+            let has = promotion.barrier.unwrap_or_default();
+            return Err(Refusal::TailMissing { has: has.seq, needs: handover.end.seq });
         }
-        let (id, token) = (scope.id.clone(), reservation.token);
-        self.enthrone(turn, &id, reservation, start);
-        Ok(Outcome::Granted { token, start })
+        let detail = format!("handed over: {}", self.vacate(turn, &promotion.scope));
+        self.note(turn, "vacant", &subject(&promotion.scope, Some(promotion.id)), &detail);
+        Ok(Outcome::Done)
     }
 
     /// Where the next reign starts: every required sink refuses below the token, and the candidate

@@ -355,7 +355,15 @@ impl World {
                     worker.barrier = Some(worker.end);
                 }
             }
-            Want::HandOver { promotion, token, end } => {
+            Want::HandOver { promotion, token, end, seal } => {
+                if let Some(token) = seal {
+                    worker.role = Role::Replica;
+                    worker.highest = worker.highest.max(token);
+                    worker.sealed = Some(Sealed { token, end: worker.end });
+                }
+                if worker.barrier != Some(end) || worker.end != end {
+                    return;
+                }
                 keeper.give_up(&warm());
                 let handover =
                     Handover { session: keeper.session().clone(), promotion, token, end };

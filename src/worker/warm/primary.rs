@@ -14,7 +14,7 @@
 
 use super::batch::{Batch, Header, Kind};
 use super::feeder::{Feeder, FeederError, Ready};
-use super::scope::{Parts, Status};
+use super::scope::{HandOver, Parts, Status};
 use crate::keeper::Given;
 use crate::sink::SinkError;
 use cryptorun_core::directive::{Directive, Want};
@@ -144,7 +144,7 @@ impl<'a> Reign<'a> {
                 }
                 self.resume_if_due(false).await?;
             }
-            Wanted::HandOver { promotion, end } => return self.hand_over(promotion, end).await,
+            Wanted::HandOver(over) => return Ok(Some(self.hand_over(&over).await)),
             Wanted::Stop => return Ok(Some(End::Directed)),
         }
         Ok(None)
@@ -160,8 +160,9 @@ impl<'a> Reign<'a> {
             Want::Drain { token, deadline, promotion } if *token == self.token => {
                 Wanted::Drain { promotion: *promotion, deadline: *deadline }
             }
-            Want::HandOver { token, promotion, end } if *token == self.token => {
-                Wanted::HandOver { promotion: *promotion, end: *end }
+            Want::HandOver { promotion, token, end, seal } if *token == self.token => {
+                let (promotion, token, end, seal) = (*promotion, *token, *end, *seal);
+                Wanted::HandOver(HandOver { promotion, token, end, seal })
             }
             Want::Seal { token } if *token <= self.token => Wanted::Write,
             _ => Wanted::Stop,
@@ -207,17 +208,13 @@ impl<'a> Reign<'a> {
         Ok(())
     }
 
-    async fn hand_over(
-        &mut self,
-        promotion: PromotionId,
-        end: Position,
-    ) -> Result<Option<End>, FeederError> {
-        Ok(match self.parts.hand_over(promotion, self.token, end).await {
-            None => None, // For a barrier that is not the end any more.
-            Some(Given::Committed | Given::Unknown) => Some(End::HandedOver),
-            // The lease is listed again by the next renewal, if it lives; a new reign resumes.
-            Some(Given::Refused(_)) => Some(End::Directed),
-        })
+    async fn hand_over(&self, over: &HandOver) -> End {
+        match self.parts.hand_over(over).await {
+            Some(Given::Committed | Given::Unknown) => End::HandedOver,
+            // For a barrier that is not the end any more; or the lease is listed again by the next
+            // renewal, if it lives, and a new reign resumes.
+            None | Some(Given::Refused(_)) => End::Directed,
+        }
     }
 
     /// A planned stop: everything sealed, given back, kept for our return.
@@ -297,7 +294,7 @@ impl<'a> Reign<'a> {
 enum Wanted {
     Write,
     Drain { promotion: PromotionId, deadline: Millis },
-    HandOver { promotion: PromotionId, end: Position },
+    HandOver(HandOver),
     Stop,
 }
 

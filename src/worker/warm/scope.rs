@@ -66,21 +66,58 @@ impl Parts {
         self.status.send_if_modified(|status| std::mem::replace(&mut status.rev, rev) != rev);
     }
 
-    /// Passes the lease on behind a barrier; none when the chain does not end with that barrier.
-    pub async fn hand_over(
-        &self,
-        promotion: PromotionId,
-        token: Token,
-        end: Position,
-    ) -> Option<Given> {
+    /// Seals the own sink and passes the lease on behind a barrier; none when it is not held, or the
+    /// chain does not end with that barrier.
+    pub async fn hand_over(&self, over: &HandOver) -> Option<Given> {
+        let HandOver { promotion, token, end, seal } = *over;
+        let sealed = match seal {
+            Some(above) => self.seal(above).await,
+            None => false,
+        };
+        let report = async {
+            if sealed {
+                self.standing.renew_now();
+            }
+        };
         let view = self.sink.view();
         let behind =
             view.last.is_some_and(|last| last.kind == Kind::Barrier && last.token == token);
-        if view.end != end || !behind {
+        let holds = self.standing.holds(self.sink.scope()).is_some_and(|held| held.token == token);
+        if view.end != end || !behind || !holds {
+            report.await;
             return None;
         }
-        Some(self.keeper.hand_over(self.sink.scope(), promotion, token, end).await)
+        // First the hand-over: when the leader hears of the last seal, the lease is to be gone.
+        let given = self.keeper.hand_over(self.sink.scope(), promotion, token, end);
+        Some(tokio::join!(given, report).0)
     }
+
+    /// Whether the sink was sealed for this token now.
+    async fn seal(&self, token: Token) -> bool {
+        if self.sink.view().sealed.is_some_and(|sealed| sealed.token == token) {
+            return false;
+        }
+        match self.sink.seal(token).await {
+            Ok(sealed) => {
+                let (scope, end) = (self.sink.scope(), sealed.end.seq);
+                tracing::info!(%scope, %token, end, "sealed");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(scope = %self.sink.scope(), %error, "not sealed");
+                false
+            }
+        }
+    }
+}
+
+/// See [`Want::HandOver`].
+#[derive(Clone, Copy, Debug)]
+pub struct HandOver {
+    pub promotion: PromotionId,
+    pub token: Token,
+    pub end: Position,
+    pub seal: Option<Token>,
 }
 
 pub struct ScopeWorker {
@@ -163,10 +200,10 @@ impl ScopeWorker {
                 }
                 _ => wait(news).await,
             },
-            Want::HandOver { token, promotion, end } => {
-                if held.is_some_and(|held| held.token == *token) {
-                    self.parts.hand_over(*promotion, *token, *end).await;
-                }
+            Want::HandOver { promotion, token, end, seal } => {
+                let over =
+                    HandOver { promotion: *promotion, token: *token, end: *end, seal: *seal };
+                self.parts.hand_over(&over).await;
                 wait(news).await;
             }
             Want::Replica { upstream, token } => {
@@ -220,15 +257,8 @@ impl ScopeWorker {
     }
 
     async fn seal(&mut self, token: Token) {
-        if self.parts.sink.view().sealed.is_some_and(|sealed| sealed.token == token) {
-            return;
-        }
-        match self.parts.sink.seal(token).await {
-            Ok(sealed) => {
-                tracing::info!(scope = %self.parts.sink.scope(), %token, end = sealed.end.seq, "sealed");
-                self.parts.standing.renew_now();
-            }
-            Err(error) => tracing::warn!(scope = %self.parts.sink.scope(), %error, "not sealed"),
+        if self.parts.seal(token).await {
+            self.parts.standing.renew_now();
         }
     }
 
