@@ -317,8 +317,8 @@ impl Inner {
 
     /// Whether this program speaks what the cluster speaks before and with this entry. Asked before
     /// anything is changed: a newer program goes on from here.
-    fn takes_part(&self, entry: &LogEntry) -> io::Result<()> {
-        let checked = Outdated::check(&self.read().machine).and_then(|()| match &entry.payload {
+    fn takes_part(&self, machine: &Machine, entry: &LogEntry) -> io::Result<()> {
+        let checked = Outdated::check(machine).and_then(|()| match &entry.payload {
             EntryPayload::Normal(payload) => Outdated::foresee(&payload.entry().command),
             EntryPayload::Blank | EntryPayload::Membership(_) => Ok(()),
         });
@@ -328,15 +328,14 @@ impl Inner {
         })
     }
 
-    fn apply(&self, entry: &LogEntry) -> Result<Option<Answer>, CodecError> {
+    fn apply(&self, entry: &LogEntry) -> io::Result<Option<Answer>> {
         let log_id = entry.log_id;
         let mut held = self.write();
         let Held { machine, standing, unsaved, hashed } = &mut *held;
+        self.takes_part(machine, entry)?;
         standing.meta.last_log_id = Some(log_id);
         let mut answer = None;
-        hashed.clear();
-        hashed.extend_from_slice(&standing.hash.0);
-        hashed.extend_from_slice(&log_id.index.to_le_bytes());
+        let mut chain = Chain::after(standing.hash, log_id.index, hashed);
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(members) => {
@@ -350,7 +349,7 @@ impl Inner {
                     if let Some(RecordRef::Audit(entry)) = machine.record(&key) {
                         self.audit.put([entry.clone()]);
                     }
-                    put_change(hashed, machine, &key)?;
+                    chain.take(machine, &key).map_err(io::Error::other)?;
                     unsaved.insert(key);
                 }
                 if self.leading.load(Ordering::Acquire) && self.leads(entry) {
@@ -362,7 +361,7 @@ impl Inner {
                 answer = Some(applied.answer);
             }
         }
-        standing.hash = Hash::of(hashed);
+        standing.hash = chain.end();
         self.remember_hash(log_id.index, standing.hash);
         if let Some(probe) = &self.probe {
             probe.applied(Seen { log_id: &log_id, entry, hash: standing.hash, machine });
@@ -435,17 +434,36 @@ impl Inner {
     }
 }
 
-/// Appends what a changed record adds to what the state's chained hash is taken of.
-///
-/// # Errors
-/// It does not encode.
-pub fn put_change(out: &mut Vec<u8>, machine: &Machine, key: &RecordKey) -> Result<(), CodecError> {
-    put_sized(out, |out| record::put_key(out, key))?;
-    let content = machine.record(key);
-    out.push(u8::from(content.is_some()));
-    match content {
-        Some(content) => put_sized(out, |out| record::put_record(out, content)),
-        None => Ok(()),
+/// One entry's link in the chained hash of the state: the link before, the entry's index, and each
+/// record that it changed, as it is now.
+pub struct Chain<'a>(&'a mut Vec<u8>);
+
+impl<'a> Chain<'a> {
+    /// The link after `hash`. What is in `space` is dropped; its allocation is used.
+    pub fn after(hash: Hash, index: u64, space: &'a mut Vec<u8>) -> Self {
+        space.clear();
+        space.extend_from_slice(&hash.0);
+        space.extend_from_slice(&index.to_le_bytes());
+        Self(space)
+    }
+
+    /// Takes a changed record in.
+    ///
+    /// # Errors
+    /// It does not encode.
+    pub fn take(&mut self, machine: &Machine, key: &RecordKey) -> Result<(), CodecError> {
+        put_sized(self.0, |out| record::put_key(out, key))?;
+        let content = machine.record(key);
+        self.0.push(u8::from(content.is_some()));
+        match content {
+            Some(content) => put_sized(self.0, |out| record::put_record(out, content)),
+            None => Ok(()),
+        }
+    }
+
+    /// The state's hash with this link.
+    pub fn end(self) -> Hash {
+        Hash::of(self.0)
     }
 }
 
@@ -495,8 +513,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            self.0.takes_part(&entry)?;
-            let answer = self.0.apply(&entry).map_err(io::Error::other)?;
+            let answer = self.0.apply(&entry)?;
             if let Some(responder) = responder {
                 responder.send(Answered(answer));
             }

@@ -20,7 +20,7 @@ use cryptorun_core::token::Token;
 use cryptorun_core::wire::{RenewAnswer, RenewRequest};
 use cryptorun_lab::demo::{DemoOptions, Lab, REGIONS, REQUESTS_PER_SECOND, RegionLinks};
 use cryptorun_platform::clock::{Clock, SystemClock};
-use cryptorun_raft::state_machine::put_change;
+use cryptorun_raft::state_machine::Chain;
 use cryptorun_raft::types::Payload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -177,14 +177,12 @@ impl Held {
         let sent = Payload::new(entry).map_err(coded)?;
         let taken = Payload::decode(sent.bytes()).map_err(coded)?;
         let applied = self.machine.apply(self.index, taken.entry());
-        self.hashed.clear();
-        self.hashed.extend_from_slice(&self.hash.0);
-        self.hashed.extend_from_slice(&self.index.to_le_bytes());
+        let mut chain = Chain::after(self.hash, self.index, &mut self.hashed);
         for key in applied.changed {
-            put_change(&mut self.hashed, &self.machine, &key).map_err(coded)?;
+            chain.take(&self.machine, &key).map_err(coded)?;
             self.unsaved.insert(key);
         }
-        self.hash = Hash::of(&self.hashed);
+        self.hash = chain.end();
         Ok(applied.answer)
     }
 

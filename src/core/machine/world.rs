@@ -357,24 +357,19 @@ impl World {
             }
             Want::HandOver { promotion, token, end, seal } => {
                 if let Some(token) = seal {
-                    worker.role = Role::Replica;
-                    worker.highest = worker.highest.max(token);
-                    worker.sealed = Some(Sealed { token, end: worker.end });
+                    worker.seal(token);
                 }
                 if worker.barrier != Some(end) || worker.end != end {
                     return;
                 }
+                let Some(keeper) = &mut worker.keeper else { return };
                 keeper.give_up(&warm());
                 let handover =
                     Handover { session: keeper.session().clone(), promotion, token, end };
                 let actor = Actor::Worker(keeper.session().worker.to_string());
                 let _ = self.propose(actor, Command::Handover(handover));
             }
-            Want::Seal { token } => {
-                worker.role = Role::Replica;
-                worker.highest = worker.highest.max(token);
-                worker.sealed = Some(Sealed { token, end: worker.end });
-            }
+            Want::Seal { token } => worker.seal(token),
             Want::FetchTail { to, from, .. } => {
                 let source = from.iter().find_map(|region| {
                     self.workers.get(region).filter(|w| w.up).map(|w| w.chain.clone())
@@ -489,6 +484,12 @@ impl Worker {
             chain: BTreeMap::new(),
             up: true,
         }
+    }
+
+    fn seal(&mut self, token: Token) {
+        self.role = Role::Replica;
+        self.highest = self.highest.max(token);
+        self.sealed = Some(Sealed { token, end: self.end });
     }
 
     fn copy(&self) -> Self {
