@@ -32,6 +32,14 @@ pub struct Directive {
     pub peers: Vec<DirectivePeer>,
 }
 
+impl Directive {
+    /// Whether it says what another does, under whatever number.
+    pub fn says_what(&self, other: &Self) -> bool {
+        let Self { scope, rev: _, want, reigns, peers } = self;
+        (scope, want, reigns, peers) == (&other.scope, &other.want, &other.reigns, &other.peers)
+    }
+}
+
 /// Reigns sent along; a worker that needs older ones asks for the scope.
 pub const REIGNS_SENT: usize = 16;
 

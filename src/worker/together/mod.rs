@@ -32,7 +32,7 @@ async fn a_switchover_loses_nothing_and_pauses_writes_for_a_moment() {
     world.until("level", World::is_level).await;
     assert!(world.forks().is_empty(), "nothing was cut: {:?}", world.forks());
     let pause = world.write_pause(EAST, WEST);
-    assert!(pause < Duration::from_millis(400), "writes paused for {pause:?}");
+    assert!(pause < Duration::from_millis(100), "writes paused for {pause:?}");
     world.check();
 }
 

@@ -20,7 +20,7 @@ use cryptorun_core::directive::{Directive, Want};
 use cryptorun_core::position::Position;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::region::RegionName;
-use cryptorun_core::scope::{Role, ScopeId};
+use cryptorun_core::scope::Role;
 use cryptorun_core::time::WallTime;
 use cryptorun_core::token::Token;
 use cryptorun_platform::Platform;
@@ -63,7 +63,7 @@ pub struct Parts {
 
 impl Parts {
     pub fn set_rev(&self, rev: u64) {
-        self.status.send_if_modified(|status| std::mem::replace(&mut status.rev, rev) != rev);
+        set_rev(&self.status, rev);
     }
 
     /// Seals the own sink and passes the lease on behind a barrier; none when it is not held, or the
@@ -140,7 +140,8 @@ impl ScopeWorker {
             let scope = self.parts.sink.scope().clone();
             match standing.directive(&scope) {
                 Some(directive) => {
-                    let news = news(&standing, &scope, &directive, &stop);
+                    let status = self.parts.status.clone();
+                    let news = news(&standing, &status, &directive, &stop);
                     self.act(directive.clone(), &stop, news).await;
                 }
                 None => {
@@ -380,24 +381,26 @@ impl ScopeWorker {
     }
 }
 
-/// Returns when the scope's directive, or what is held of it, is no longer as it was.
+/// Returns when what the scope's directive says, or what is held of it, is no longer as it was. A
+/// later number on the same words is obeyed as it stands: a question under way is not asked anew.
 async fn news(
     standing: &Standing,
-    scope: &ScopeId,
+    status: &watch::Sender<Status>,
     acted_on: &Directive,
     stop: &CancellationToken,
 ) {
+    let scope = &acted_on.scope;
     let mut directives = standing.watch_directives();
     let mut changes = standing.watch_changes();
     let held = standing.holds(scope).map(|held| held.token);
     loop {
         directives.borrow_and_update();
         changes.borrow_and_update();
-        let same = standing.directive(scope).as_ref() == Some(acted_on)
-            && standing.holds(scope).map(|held| held.token) == held;
-        if !same {
+        let said = standing.directive(scope).filter(|said| said.says_what(acted_on));
+        let Some(said) = said.filter(|_| standing.holds(scope).map(|h| h.token) == held) else {
             return;
-        }
+        };
+        set_rev(status, said.rev);
         tokio::select! {
             _ = directives.changed() => {}
             _ = changes.changed() => {}
@@ -406,7 +409,41 @@ async fn news(
     }
 }
 
+fn set_rev(status: &watch::Sender<Status>, rev: u64) {
+    status.send_if_modified(|status| std::mem::replace(&mut status.rev, rev) != rev);
+}
+
 /// Waits for news, and no longer than is good for trying again.
 async fn wait(news: impl Future<Output = ()>) {
     let _ = tokio::time::timeout(WAIT, news).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cryptorun_core::scope::{ScopeId, Tier};
+    use cryptorun_platform::clock::ManualClock;
+    use futures_util::FutureExt;
+
+    fn replica(rev: u64, token: Token) -> Directive {
+        let scope = ScopeId::new(Tier::Warm, "global");
+        let want = Want::Replica { upstream: None, token };
+        Directive { scope, rev, want, reigns: Vec::new(), peers: Vec::new() }
+    }
+
+    #[test]
+    fn the_same_words_under_a_later_number_interrupt_nothing_and_are_reported() {
+        let standing = Standing::new(Arc::new(ManualClock::new(WallTime(0))));
+        let (status, stop) = (watch::Sender::new(Status::default()), CancellationToken::new());
+        let first = replica(1, Token::NONE);
+        standing.direct(vec![first.clone()]);
+        let mut news = Box::pin(news(&standing, &status, &first, &stop));
+        assert_eq!(news.as_mut().now_or_never(), None);
+        standing.direct(vec![replica(2, Token::NONE)]);
+        assert_eq!(news.as_mut().now_or_never(), None);
+        assert_eq!(status.borrow().rev, 2);
+        standing.direct(vec![replica(3, Token { incarnation: 0, epoch: 1 })]);
+        assert_eq!(news.as_mut().now_or_never(), Some(()));
+        assert_eq!(status.borrow().rev, 2, "whoever acts on it says so");
+    }
 }
