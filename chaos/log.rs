@@ -11,6 +11,7 @@ use cryptorun_control::log::{
 };
 use cryptorun_control::raft_log::RaftLog;
 use cryptorun_core::audit::AuditEntry;
+use cryptorun_core::command::Entry;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
 use cryptorun_core::time::Millis;
@@ -105,6 +106,14 @@ impl Log for SimLog {
 
     fn stirred(&self) -> watch::Receiver<u64> {
         self.inner.stirred()
+    }
+
+    fn in_flight(&self) -> BTreeMap<u64, Arc<Entry>> {
+        self.inner.in_flight()
+    }
+
+    fn appended(&self) -> watch::Receiver<u64> {
+        self.inner.appended()
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -36,7 +36,7 @@ pub use disk_id::DiskId;
 pub use error::{MemberError, ProposeError, ReadError, StartError};
 pub use leadership::Leadership;
 pub use node::{Figures, ForwardHandler, Members, Node};
-pub use propose::Committed;
+pub use propose::{Committed, InFlight};
 pub use read::{Consistency, ReadInfo};
 pub use settings::{Io, NodeSettings};
 pub use state_store::{MemoryStore, SledStore, StateStore};

@@ -19,19 +19,40 @@ use cryptorun_core::record::RequestKey;
 use cryptorun_core::time::Stamp;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::ProgressResponder;
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 /// Commands of people and controllers in flight. At 70 ms a commit it allows 14 000 a second.
 pub const ADMISSIONS_MAX: usize = 1024;
 /// Renewals and their like in flight: one a session, and there are far fewer sessions.
 pub const RENEWALS_MAX: usize = 1024;
 
-/// The two lanes, and the order of appending.
+/// The two lanes, the order of appending, and what was appended and is not answered yet.
 pub(crate) struct Lanes {
     admissions: Semaphore,
     renewals: Semaphore,
     appending: Mutex<()>,
+    in_flight: std::sync::Mutex<InFlight>,
+    /// The number of the last.
+    appended: watch::Sender<u64>,
+}
+
+/// What a node has appended as leader and neither seen applied nor given up, by numbers that count
+/// what this process appended.
+pub type InFlight = BTreeMap<u64, Arc<Entry>>;
+
+/// A command's place among those in flight.
+struct Flight<'a> {
+    lanes: &'a Lanes,
+    number: u64,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.lanes.entries().remove(&self.number);
+    }
 }
 
 impl Default for Lanes {
@@ -40,6 +61,8 @@ impl Default for Lanes {
             admissions: Semaphore::new(ADMISSIONS_MAX),
             renewals: Semaphore::new(RENEWALS_MAX),
             appending: Mutex::new(()),
+            in_flight: std::sync::Mutex::default(),
+            appended: watch::Sender::default(),
         }
     }
 }
@@ -50,6 +73,18 @@ impl Lanes {
             true => &self.renewals,
             false => &self.admissions,
         }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called in the order of appending.
+    fn appended(&self, entry: Arc<Entry>) -> Flight<'_> {
+        let number = *self.appended.borrow() + 1;
+        self.entries().insert(number, entry);
+        self.appended.send_replace(number);
+        Flight { lanes: self, number }
     }
 }
 
@@ -91,6 +126,17 @@ impl Node {
     ) -> Result<Committed, ProposeError> {
         self.0.propose(actor, via, request, command).await
     }
+
+    /// What is in flight. Asked before a look at the machine, the two leave nothing out between them;
+    /// some of it may be applied by then.
+    pub fn in_flight(&self) -> InFlight {
+        self.0.lanes.entries().clone()
+    }
+
+    /// The number of what was appended last, as it grows.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.0.lanes.appended.subscribe()
+    }
 }
 
 impl Inner {
@@ -108,7 +154,7 @@ impl Inner {
             return Err(ProposeError::NoSpace(short));
         }
         let (responder, answer) = ProgressResponder::complete_only();
-        let stamp = {
+        let (stamp, _flight) = {
             let _order = self.lanes.appending.lock().await;
             let anchor = *self.anchor.borrow();
             let Some(anchor) = anchor.filter(|_| self.leadership.borrow().anchored) else {
@@ -117,9 +163,10 @@ impl Inner {
             let stamp = anchor.stamp(self.platform.clock.as_ref());
             let payload = Payload::new(Entry { stamp, actor, via, request, command })
                 .map_err(|error| ProposeError::TooLarge(error.to_string()))?;
+            let entry = payload.shared();
             let write = self.raft.write(payload).with_leader(anchor.leader).responder(responder);
             write.await.map_err(|_| ProposeError::Stopped)?;
-            stamp
+            (stamp, self.lanes.appended(entry))
         };
         let answered = tokio::time::timeout(self.patience(), answer).await;
         match answered {

@@ -92,6 +92,11 @@ impl Payload {
         &self.entry
     }
 
+    /// The entry, to be kept.
+    pub fn shared(&self) -> Arc<Entry> {
+        self.entry.clone()
+    }
+
     /// Its encoding.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -220,6 +220,31 @@ async fn a_command_is_answered_and_read_on_every_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_appended_is_in_flight_until_it_is_applied_or_nobody_asks_any_more() {
+    let cluster = Cluster::of_three().await;
+    cluster.found().await;
+    let leader = cluster.node(cluster.leader().await);
+    let mut appended = leader.appended();
+    let shown = || leader.in_flight().into_values().map(|entry| entry.command.clone());
+    for awaited in [true, false] {
+        let command = session(u64::from(awaited));
+        let mut answer = Box::pin(leader.propose(worker(), None, None, command.clone()));
+        tokio::select! {
+            biased;
+            answer = &mut answer => panic!("committed at once: {answer:?}"),
+            changed = appended.changed() => changed.expect("it lives"),
+        }
+        assert_eq!(shown().collect::<Vec<_>>(), [command]);
+        if awaited {
+            assert_eq!(answer.await.map(|done| done.answer.is_ok()), Ok(true));
+        } else {
+            drop(answer);
+        }
+        assert_eq!(shown().next(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn followers_say_who_leads_and_append_nothing() {
     let cluster = Cluster::of_three().await;
     let leader = cluster.leader().await;

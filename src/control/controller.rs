@@ -2,7 +2,10 @@
 //!
 //! It keeps nothing that matters: [`advance`] computes the next commands from the machine alone, so
 //! whoever leads next goes on where this one stopped, and proposing a command twice is refused. What
-//! it remembers is only what was just refused, so that it is not asked again at once.
+//! it remembers is only what is on its way, or was just refused, so that it is not asked again at once.
+//!
+//! While a promotion is under way it does not wait for a report to be committed: what follows from it
+//! is proposed as soon as it is appended ([`ahead`]).
 
 use crate::log::{Committed, Log, Proposal, ProposeError, look};
 use cryptorun_core::command::{Command, SetLink};
@@ -10,12 +13,13 @@ use cryptorun_core::diagnose::{Class, diagnose};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Actor;
 use cryptorun_core::region::Link;
-use cryptorun_core::steps::{advance, ahead};
+use cryptorun_core::steps::{advance, ahead, is_under_way};
 use cryptorun_core::time::Millis;
 use cryptorun_platform::Platform;
 use cryptorun_platform::clock::BootTime;
-use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,64 +39,118 @@ pub async fn control(log: Arc<dyn Log>, platform: Platform) {
             return;
         }
         tracing::info!(node = log.node(), "leading");
-        if lead(&*log, &platform).await.is_none() {
-            return;
+        match lead(&*log, &platform).await {
+            Err(Over::Stopped) => return,
+            Err(Over::Deposed) => {}
+            Ok(never) => match never {},
         }
         tracing::info!(node = log.node(), "not leading any more");
         tokio::time::sleep(STEP_BACK).await;
     }
 }
 
-/// None when the log has stopped.
-async fn lead(log: &dyn Log, platform: &Platform) -> Option<()> {
-    let mut leadership = log.leadership();
-    let mut stirred = log.stirred();
+/// Why [`lead`] ended.
+enum Over {
+    /// The log has stopped.
+    Stopped,
+    /// Somebody else leads, or nobody.
+    Deposed,
+}
+
+async fn lead(log: &dyn Log, platform: &Platform) -> Result<Infallible, Over> {
+    let stopped = |_| Over::Stopped;
+    let (mut leadership, mut stirred) = (log.leadership(), log.stirred());
+    let mut appended = log.appended();
     let mut memory = Memory::default();
+    let mut under_way = FuturesUnordered::new();
     loop {
         stirred.mark_unchanged();
         let now = platform.clock.boot();
-        let commands = look(log, |machine, index| {
-            ahead(machine, index, |machine| {
+        let in_flight = log.in_flight();
+        let mut seen = in_flight.keys().next_back().copied().unwrap_or_default();
+        let (commands, hurried) = look(log, |machine, index| {
+            let commands = ahead(machine, index, in_flight.values(), |machine| {
                 let mut commands = all_commands(machine);
                 commands.retain(|command| memory.may_try(command, now));
                 commands
-            })
+            });
+            (commands, is_under_way(machine))
         });
         // All at once: they are appended in this order, and a chain of steps waits for one commit.
-        let asked = commands.into_iter().map(|command| propose(log, command));
-        for (tried, outcome) in join_all(asked).await {
-            match outcome {
-                Ok(committed) => match committed.answer {
-                    Ok(_) => tracing::debug!(command = tried.word, index = committed.index, "did"),
-                    Err(refusal) => {
-                        tracing::debug!(command = tried.word, %refusal, "was refused");
-                        memory.refused(tried.key, platform.clock.boot());
-                    }
-                },
-                Err(ProposeError::Stopped) => return None,
-                Err(ProposeError::NotLeader { .. } | ProposeError::NoLeader) => return Some(()),
-                Err(
-                    error @ (ProposeError::NoSpace { .. }
-                    | ProposeError::Overloaded
-                    | ProposeError::OutcomeUnknown
-                    | ProposeError::TooLarge { .. }),
-                ) => {
-                    tracing::warn!(command = tried.word, %error, "could not be proposed");
-                    memory.refused(tried.key, platform.clock.boot());
-                }
-            }
+        for command in commands {
+            memory.asked(&command);
+            under_way.push(propose(log, command));
         }
-        tokio::select! {
-            changed = stirred.changed() => changed.ok()?,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            changed = leadership.changed() => {
-                changed.ok()?;
-                if !leadership.borrow().here {
-                    return Some(());
+        let rest = tokio::time::sleep(LOOK_EVERY);
+        tokio::pin!(rest);
+        loop {
+            let idle = under_way.is_empty();
+            tokio::select! {
+                Some((tried, outcome)) = under_way.next() => {
+                    settle(&mut memory, tried, outcome, platform)?;
+                }
+                changed = stirred.changed(), if idle => {
+                    changed.map_err(stopped)?;
+                    break;
+                }
+                () = &mut rest, if idle => break,
+                changed = appended.changed(), if hurried => {
+                    changed.map_err(stopped)?;
+                    if has_news(log, &mut seen) {
+                        break;
+                    }
+                }
+                changed = leadership.changed() => {
+                    changed.map_err(stopped)?;
+                    if !leadership.borrow().here {
+                        return Err(Over::Deposed);
+                    }
                 }
             }
         }
     }
+}
+
+/// Whether something was appended behind `seen` that the controller did not ask for and may go by.
+fn has_news(log: &dyn Log, seen: &mut u64) -> bool {
+    let mut in_flight = log.in_flight();
+    let new = in_flight.split_off(&(*seen + 1));
+    *seen = new.keys().next_back().copied().unwrap_or(*seen);
+    look(log, |machine, _| {
+        let others = new.values().filter(|entry| entry.actor != Actor::Controller);
+        others.into_iter().any(|entry| machine.may_stir(&entry.command))
+    })
+}
+
+/// Takes an answer in.
+fn settle(
+    memory: &mut Memory,
+    tried: Tried,
+    outcome: Result<Committed, ProposeError>,
+    platform: &Platform,
+) -> Result<(), Over> {
+    memory.answered(&tried.key);
+    match outcome {
+        Ok(committed) => match committed.answer {
+            Ok(_) => tracing::debug!(command = tried.word, index = committed.index, "did"),
+            Err(refusal) => {
+                tracing::debug!(command = tried.word, %refusal, "was refused");
+                memory.refused(tried.key, platform.clock.boot());
+            }
+        },
+        Err(ProposeError::Stopped) => return Err(Over::Stopped),
+        Err(ProposeError::NotLeader { .. } | ProposeError::NoLeader) => return Err(Over::Deposed),
+        Err(
+            error @ (ProposeError::NoSpace { .. }
+            | ProposeError::Overloaded
+            | ProposeError::OutcomeUnknown
+            | ProposeError::TooLarge { .. }),
+        ) => {
+            tracing::warn!(command = tried.word, %error, "could not be proposed");
+            memory.refused(tried.key, platform.clock.boot());
+        }
+    }
+    Ok(())
 }
 
 /// A command that was proposed, by what is remembered of it.
@@ -164,18 +222,31 @@ fn links(machine: &Machine) -> Vec<Command> {
     commands
 }
 
-/// What was refused a moment ago.
+/// What is on its way, and what was refused a moment ago.
 #[derive(Default)]
-struct Memory(BTreeMap<String, BootTime>);
+struct Memory {
+    under_way: BTreeSet<String>,
+    refused: BTreeMap<String, BootTime>,
+}
 
 impl Memory {
     fn may_try(&self, command: &Command, now: BootTime) -> bool {
-        self.0.get(&memory_key(command)).is_none_or(|at| now - *at >= AFTER_REFUSAL)
+        let key = memory_key(command);
+        let lately = self.refused.get(&key).is_some_and(|at| now - *at < AFTER_REFUSAL);
+        !lately && !self.under_way.contains(&key)
+    }
+
+    fn asked(&mut self, command: &Command) {
+        self.under_way.insert(memory_key(command));
+    }
+
+    fn answered(&mut self, key: &str) {
+        self.under_way.remove(key);
     }
 
     fn refused(&mut self, key: String, now: BootTime) {
-        self.0.retain(|_, at| now - *at < AFTER_REFUSAL);
-        self.0.insert(key, now);
+        self.refused.retain(|_, at| now - *at < AFTER_REFUSAL);
+        self.refused.insert(key, now);
     }
 }
 

@@ -13,7 +13,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use cryptorun_core::audit::AuditEntry;
-use cryptorun_core::command::{Answer, Command};
+use cryptorun_core::command::{Answer, Command, Entry};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Actor;
 use cryptorun_core::position::Hash;
@@ -230,6 +230,12 @@ pub trait Log: Send + Sync + 'static {
     /// The applied index that last changed more than the time and what sessions report of themselves:
     /// for those who need not look after each renewal.
     fn stirred(&self) -> watch::Receiver<u64>;
+    /// What this node has appended as leader and neither seen applied nor given up, in the log's order,
+    /// by numbers that grow. Asked before a look at the machine, the two leave nothing out between
+    /// them; some of it may be applied by then.
+    fn in_flight(&self) -> BTreeMap<u64, Arc<Entry>>;
+    /// The number of what was appended last, as it grows.
+    fn appended(&self) -> watch::Receiver<u64>;
     /// Who leads, as it changes.
     fn leadership(&self) -> watch::Receiver<Leadership>;
     /// For how long this node has been without a quorum; none while it has one.

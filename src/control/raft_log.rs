@@ -7,6 +7,7 @@ use crate::log::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cryptorun_core::audit::AuditEntry;
+use cryptorun_core::command::Entry;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
 use cryptorun_core::region::RegionName;
@@ -164,6 +165,14 @@ impl Log for RaftLog {
 
     fn stirred(&self) -> watch::Receiver<u64> {
         self.node.stirred()
+    }
+
+    fn in_flight(&self) -> BTreeMap<u64, Arc<Entry>> {
+        self.node.in_flight()
+    }
+
+    fn appended(&self) -> watch::Receiver<u64> {
+        self.node.appended()
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -168,6 +168,14 @@ impl Log for SoloLog {
         self.stirred.subscribe()
     }
 
+    fn in_flight(&self) -> BTreeMap<u64, Arc<Entry>> {
+        BTreeMap::new() // Applied as soon as it is proposed.
+    }
+
+    fn appended(&self) -> watch::Receiver<u64> {
+        self.applied()
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.subscribe()
     }

@@ -263,18 +263,27 @@ impl Machine {
     /// Whether an entry changed more than the time and what a session reports of itself. While a
     /// scope is on its way to somebody, what its sinks report counts.
     fn stirs(&self, command: &Command, turn: &Turn) -> bool {
+        let plain = match command {
+            Command::Tick => turn.changed.len() == 1, // The clock's record.
+            other => !self.may_stir(other),
+        };
+        !plain || !turn.effects.is_empty()
+    }
+
+    /// Whether a command, once applied, may bring more than the next second or a renewal of what is
+    /// at rest.
+    pub fn may_stir(&self, command: &Command) -> bool {
         let at_rest = |scope: &Scope| {
             scope.lease.is_some() && scope.reservation.is_none() && scope.moving.is_none()
         };
-        let plain = match command {
+        match command {
             Command::Renew(renew) => {
-                let scopes = renew.report.scopes.keys();
-                scopes.filter_map(|id| self.scopes.get(id)).all(at_rest)
+                let mut scopes = renew.report.scopes.keys().filter_map(|id| self.scopes.get(id));
+                !scopes.all(at_rest)
             }
-            Command::Tick => turn.changed.len() == 1, // The clock's record.
-            _ => false,
-        };
-        !plain || !turn.effects.is_empty()
+            Command::Tick => false,
+            _ => true,
+        }
     }
 
     fn dispatch(&mut self, turn: &mut Turn, command: &Command) -> Answer {

@@ -20,6 +20,8 @@ use crate::region::RegionName;
 use crate::scope::{Mode, Phase, Reservation, Role, Scope};
 use crate::session::{Session, SessionKey};
 use crate::time::Millis;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// How long a regrant's own sink may take to seal before it is tried anew.
 const REGRANT_SEAL_MAX: Millis = Millis::secs(30);
@@ -49,29 +51,42 @@ pub fn advance(machine: &Machine) -> Vec<Command> {
     commands
 }
 
+/// Whether a promotion runs and has not made its grant: nobody writes, or soon nobody will, and what
+/// workers report is waited for.
+pub fn is_under_way(machine: &Machine) -> bool {
+    machine.promotions().values().any(|p| p.state == State::Running && !p.is_past_grant())
+}
+
 /// Longest chain that [`ahead`] follows; a promotion's own between two answers of workers has six.
 const AHEAD_MAX: usize = 16;
 
 /// What `next` wants now, and what it would want after that if nothing came between: all of it may be
 /// proposed at once, in this order, so that a chain of steps takes one commit and not one each.
 ///
+/// While a promotion is under way the same goes for what the leader has appended already and not yet
+/// seen committed, `in_flight`: what a report allows is proposed behind it, and both take one commit.
+///
 /// What is added is what a copy of the machine took. Where the true one has moved meanwhile, it
-/// refuses what does not fit any more, as it refuses a leader that is late.
-pub fn ahead(
+/// refuses what does not fit any more, as it refuses a leader that is late; and what stands behind
+/// an entry in the log is lost with it.
+pub fn ahead<'a>(
     machine: &Machine,
     index: u64,
+    in_flight: impl IntoIterator<Item = &'a Arc<Entry>>,
     next: impl Fn(&Machine) -> Vec<Command>,
 ) -> Vec<Command> {
-    let mut wanted = next(machine);
-    let mut proposed = Vec::new();
-    if wanted.is_empty() {
-        return proposed;
+    let mut ahead = Cow::Borrowed(machine);
+    if is_under_way(machine) {
+        for entry in in_flight.into_iter().filter(|entry| machine.may_stir(&entry.command)) {
+            ahead.to_mut().apply(index, entry);
+        }
     }
-    let mut ahead = machine.clone();
+    let mut wanted = next(&ahead);
+    let mut proposed = Vec::new();
     for round in 0..AHEAD_MAX {
         let before = proposed.len();
         for command in wanted {
-            let taken = take(&mut ahead, index, &command).is_ok();
+            let taken = take(ahead.to_mut(), index, &command).is_ok();
             if taken || round == 0 {
                 proposed.push(command);
             }

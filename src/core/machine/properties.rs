@@ -157,7 +157,7 @@ proptest! {
             play(&mut world, event);
             let (mut at_once, mut by_steps) = (world.machine.clone(), world.machine.clone());
             let first = steps::advance(&world.machine);
-            let chain = steps::ahead(&world.machine, world.index(), steps::advance);
+            let chain = steps::ahead(&world.machine, world.index(), &[], steps::advance);
             prop_assert!(chain.starts_with(&first));
             for (n, command) in chain.into_iter().enumerate() {
                 let answer = steps::take(&mut at_once, world.index(), &command);
@@ -219,7 +219,7 @@ fn what_waits_for_no_worker_is_proposed_at_once() {
         let actor = Actor::Person(person.into());
         world.propose(actor, Command::Approve(approve)).answer.unwrap();
     }
-    let chain = steps::ahead(&world.machine, world.index(), steps::advance);
+    let chain = steps::ahead(&world.machine, world.index(), &[], steps::advance);
     let words: Vec<String> = chain
         .iter()
         .map(|command| match command {

@@ -20,6 +20,7 @@ use crate::steps;
 use crate::time::{LogTime, Millis, Profile, Stamp, Timing, WallTime};
 use crate::token::Token;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// 2025-01-01T00:00:00Z.
 const START: u64 = 1_735_689_600_000;
@@ -178,7 +179,16 @@ impl World {
             twin.load(record.to_record());
         });
         let before = (self.machine.stirred(), told(&self.machine));
+        let next = |machine: &Machine, in_flight: &[Arc<Entry>]| {
+            steps::ahead(machine, self.index, in_flight, steps::advance)
+        };
+        let foreseen = (steps::is_under_way(&self.machine)
+            && self.machine.may_stir(&entry.command))
+        .then(|| next(&self.machine, &[Arc::new(entry.clone())]));
         let applied = self.machine.apply(self.index, &entry);
+        if let Some(foreseen) = foreseen {
+            assert_eq!(foreseen, next(&self.machine, &[]), "what follows an entry is known ahead");
+        }
         assert_eq!(twin.apply(self.index, &entry), applied, "apply is a function of the records");
         assert_eq!(twin, self.machine);
         if self.machine.stirred() == before.0 {
