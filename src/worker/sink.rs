@@ -380,6 +380,11 @@ impl Sink {
         });
     }
 
+    /// Marks the data as good again where `why` is all that was said against it.
+    pub fn take_back(&self, why: &str) {
+        self.0.view.send_if_modified(|view| view.degraded.take_if(|said| *said == why).is_some());
+    }
+
     /// Counts a foreign write that was refused before it reached the log.
     pub fn count_fenced(&self, token: Token, seq: u64, rows: u64) {
         self.0.turned_away(token, seq, rows, Fate::Fenced);

@@ -126,12 +126,14 @@ pub struct ScopeWorker {
     follower: Follower,
     /// Records were cut: on the way back until level again.
     rejoining: bool,
+    /// Why the reigns were not acknowledged, and the data is said to be degraded.
+    unacknowledged: Option<String>,
 }
 
 impl ScopeWorker {
     pub fn new(parts: Parts, feeder: Feeder) -> Self {
         let follower = Follower::new(parts.sink.clone(), Arc::clone(&parts.regions));
-        Self { parts, feeder, follower, rejoining: false }
+        Self { parts, feeder, follower, rejoining: false, unacknowledged: None }
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -165,6 +167,9 @@ impl ScopeWorker {
         self.parts.set_rev(directive.rev);
         match self.parts.sink.acknowledge(directive.reigns.clone()).await {
             Ok(cut) => {
+                if let Some(why) = self.unacknowledged.take() {
+                    self.parts.sink.take_back(&why);
+                }
                 if cut {
                     self.rejoining = true;
                     let token = self.parts.status.borrow().token; // Not borrowed while it is set.
@@ -176,7 +181,8 @@ impl ScopeWorker {
             Err(crate::sink::SinkError::Fenced { .. }) => {}
             Err(error) => {
                 tracing::error!(scope = %directive.scope, %error, "reigns not acknowledged");
-                self.parts.sink.set_degraded(Some(error.to_string()));
+                self.unacknowledged = Some(error.to_string());
+                self.parts.sink.set_degraded(self.unacknowledged.clone());
                 return wait(news).await;
             }
         }
