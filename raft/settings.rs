@@ -108,6 +108,8 @@ impl NodeSettings {
             enable_pre_vote: Some(true),
             // A restarted leader asks for votes like everybody: LogTime needs a new anchor.
             enable_leader_restore: Some(false),
+            // Not at once: `tasks::stand_for_election` turns it on.
+            enable_elect: false,
             // A one-way link must not keep voters loyal to a leader without a quorum.
             quorum_loss_probe_interval: Some(2 * max),
             // openraft's 200 ms would never let a snapshot through at 150 ms of round trip.

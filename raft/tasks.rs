@@ -1,4 +1,4 @@
-//! What a node does by itself: says who leads, lets LogTime pass, watches its quorum and its
+//! What a node does by itself: stands for election, says who leads, lets LogTime pass, watches its quorum and its
 //! clock's rate, fetches audit bodies it missed.
 
 use crate::codec::rpc;
@@ -32,6 +32,16 @@ pub(crate) fn start(node: &Arc<Inner>) {
     spawn("raft quorum", Box::pin(watch_quorum(node.clone())));
     spawn("raft audit", Box::pin(fetch_audit(node.clone())));
     spawn("raft state", Box::pin(save_state(node.clone())));
+    spawn("raft elections", Box::pin(stand_for_election(node.clone())));
+}
+
+/// A node that has just started leaves an election that is under way to those who heard the last
+/// leader: they keep to it for one longest election timeout and draw their turn within the next. Two
+/// who win in one term cost half a second more than one, in which leases run on. It votes meanwhile,
+/// and is elected where it is asked to be: when a cluster is founded, or handed over.
+async fn stand_for_election(node: Arc<Inner>) {
+    tokio::time::sleep(2 * node.timing.election_max.to_duration()).await;
+    node.raft.runtime_config().elect(true);
 }
 
 /// Joins what openraft says about the leader with whether there is an anchor for it.

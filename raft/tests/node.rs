@@ -332,6 +332,27 @@ async fn all_three_come_back_from_a_power_cut_with_everything_acknowledged() {
 }
 
 /// A leader without room hands over before anything stops; it takes part as soon as there is some.
+/// Those who heard the last leader go first; where nobody did, one of the started ones does.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_just_started_lets_others_stand_for_election_first() {
+    let mut cluster = Cluster::of_three().await;
+    cluster.found().await;
+    let old = cluster.leader().await;
+    let disk = cluster.crash(old);
+    cluster.start(old, disk, MemoryStore::default()).await;
+    assert_ne!(cluster.leader().await, old);
+    let all: Vec<u64> = cluster.nodes.keys().copied().collect();
+    let disks: Vec<_> = all.iter().map(|id| (*id, cluster.crash(*id))).collect();
+    let started = tokio::time::Instant::now();
+    for (id, disk) in disks {
+        cluster.start(id, disk, MemoryStore::default()).await;
+    }
+    cluster.leader().await;
+    let (took, longest) =
+        (started.elapsed(), Timing::of(Profile::Local).election_max.to_duration());
+    assert!((2 * longest..4 * longest).contains(&took), "{took:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_refuses_gives_the_lead_away_and_comes_back_alone() {
     let mut cluster = Cluster::of_three().await;
