@@ -17,7 +17,7 @@ use cryptorun_core::command::{
     Command, EndSession, Handover, OpenSession, Outcome, Release, Renew,
 };
 use cryptorun_core::config::Limits;
-use cryptorun_core::directive::{self, Want};
+use cryptorun_core::directive::{self, HandOver, Want};
 use cryptorun_core::keeper::Keeper;
 use cryptorun_core::people::{Actor, OperatorId};
 use cryptorun_core::plan::Step as PlanStep;
@@ -229,7 +229,7 @@ impl People {
                 }
                 Want::Drain { .. } => worker.stopped = true,
                 Want::Seal { token } => worker.sealed = Some(token),
-                Want::HandOver { promotion, token, end, seal } => {
+                Want::HandOver(HandOver { promotion, token, end, seal }) => {
                     worker.sealed = seal.or(worker.sealed);
                     let mut keeper = Keeper::clone(&worker.keeper);
                     if keeper.give_up(&self.scope).is_none() {

@@ -32,6 +32,21 @@ pub struct Directive {
     pub peers: Vec<DirectivePeer>,
 }
 
+/// See [`Want::HandOver`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HandOver {
+    /// For which promotion.
+    pub promotion: PromotionId,
+    /// The holder's token.
+    pub token: Token,
+    /// The barrier.
+    pub end: Position,
+    /// The reserved token: the own sink is to refuse below it, whatever it ends with.
+    #[serde(default)]
+    pub seal: Option<Token>,
+}
+
 impl Directive {
     /// Whether it says what another does, under whatever number.
     pub fn says_what(&self, other: &Self) -> bool {
@@ -87,17 +102,7 @@ pub enum Want {
     },
     /// The barrier is where it must be: seal the own sink, propose the hand-over and never act under
     /// the token again. Whether the others are sealed yet does not matter to it.
-    HandOver {
-        /// For which promotion.
-        promotion: PromotionId,
-        /// The holder's token.
-        token: Token,
-        /// The barrier.
-        end: Position,
-        /// The reserved token: the own sink is to refuse below it, whatever it ends with.
-        #[serde(default)]
-        seal: Option<Token>,
-    },
+    HandOver(HandOver),
     /// Refuse below this token and report the last position.
     Seal {
         /// The reserved token.
@@ -181,7 +186,7 @@ fn as_holder(machine: &Machine, scope: &Scope, token: Token) -> Want {
     if let Some(promotion) = moving.filter(|p| p.plan.steps.contains(&Step::Drain)) {
         if let (Some(end), Some(reservation)) = (promotion.barrier, &scope.reservation) {
             let seal = Some(reservation.token);
-            return Want::HandOver { promotion: promotion.id, token, end, seal };
+            return Want::HandOver(HandOver { promotion: promotion.id, token, end, seal });
         }
         let run_out = machine.timing().map(|timing| timing.run_out()).unwrap_or_default();
         return Want::Drain {

@@ -3,7 +3,7 @@
 use super::obey;
 use super::*;
 use cryptorun_core::command::{Approve, RequestPromotion};
-use cryptorun_core::directive::Want;
+use cryptorun_core::directive::{HandOver, Want};
 use stateright::{Model, Property};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +181,8 @@ impl Model for Sinks {
             }
             Action::HandOver(at) => self.hand_over(&mut state, at),
             Action::HandOverForHolder(at) => {
-                let Some(Want::HandOver { promotion, token, end, .. }) = self.want(&state, at)
+                let Some(Want::HandOver(HandOver { promotion, token, end, .. })) =
+                    self.want(&state, at)
                 else {
                     return None;
                 };

@@ -1,7 +1,7 @@
 //! What workers and sinks do: the model's side of the fence.
 
 use super::*;
-use cryptorun_core::directive::{self, Want};
+use cryptorun_core::directive::{self, HandOver, Want};
 
 impl Sinks {
     /// What the machine's present directive wants of a site's worker.
@@ -27,10 +27,7 @@ impl Sinks {
                 self.follow(state, at, upstream, token);
             }
             // The gate: a barrier and a seal wait for the write in flight.
-            Want::Drain { .. }
-            | Want::Seal { .. }
-            | Want::HandOver { .. }
-            | Want::FetchTail { .. }
+            Want::Drain { .. } | Want::Seal { .. } | Want::HandOver(_) | Want::FetchTail { .. }
                 if busy && !self.is(Mutant::SealDuringWrite) => {}
             Want::Drain { promotion, token, .. } => {
                 let site = &mut state.sites[at];
@@ -40,7 +37,7 @@ impl Sinks {
                     site.drained = Some((promotion, site.sink.end()));
                 }
             }
-            Want::HandOver { promotion, token, end, seal } => {
+            Want::HandOver(HandOver { promotion, token, end, seal }) => {
                 let site = &mut state.sites[at];
                 if let Some(seal) = seal {
                     self.seal(site, seal);

@@ -115,7 +115,7 @@ fn word(want: &cryptorun_core::directive::Want) -> String {
             None => format!("follow nobody under {token}"),
         },
         Want::Drain { .. } => "drain".to_owned(),
-        Want::HandOver { .. } => "hand over".to_owned(),
+        Want::HandOver(_) => "hand over".to_owned(),
         Want::Seal { token } => format!("seal {token}"),
         Want::FetchTail { to, .. } => format!("fetch up to {to}"),
     }

@@ -8,7 +8,7 @@ use crate::chain::Chain;
 use crate::command::{Command, Entry, Found, Handover, OpenSession, Outcome, Renew, Report};
 use crate::config::{ClusterConfig, ClusterId, Limits, RegionConfig};
 use crate::decide::Verdict;
-use crate::directive::{self, Want};
+use crate::directive::{self, HandOver, Want};
 use crate::keeper::Keeper;
 use crate::people::{Actor, Grant, OperatorId, Person, Role as PersonRole};
 use crate::position::Position;
@@ -365,7 +365,7 @@ impl World {
                     worker.barrier = Some(worker.end);
                 }
             }
-            Want::HandOver { promotion, token, end, seal } => {
+            Want::HandOver(HandOver { promotion, token, end, seal }) => {
                 if let Some(token) = seal {
                     worker.seal(token);
                 }

@@ -14,10 +14,10 @@
 
 use super::batch::{Batch, Header, Kind};
 use super::feeder::{Feeder, FeederError, Ready};
-use super::scope::{HandOver, Parts, Status};
+use super::scope::{Parts, Status};
 use crate::keeper::Given;
 use crate::sink::SinkError;
-use cryptorun_core::directive::{Directive, Want};
+use cryptorun_core::directive::{Directive, HandOver, Want};
 use cryptorun_core::position::Position;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::scope::Role;
@@ -160,10 +160,7 @@ impl<'a> Reign<'a> {
             Want::Drain { token, deadline, promotion } if *token == self.token => {
                 Wanted::Drain { promotion: *promotion, deadline: *deadline }
             }
-            Want::HandOver { promotion, token, end, seal } if *token == self.token => {
-                let (promotion, token, end, seal) = (*promotion, *token, *end, *seal);
-                Wanted::HandOver(HandOver { promotion, token, end, seal })
-            }
+            Want::HandOver(over) if over.token == self.token => Wanted::HandOver(*over),
             Want::Seal { token } if *token <= self.token => Wanted::Write,
             _ => Wanted::Stop,
         }

@@ -16,9 +16,8 @@ use super::replicate::{Follower, Step};
 use crate::keeper::{Given, Keeper};
 use crate::sink::Sink;
 use crate::standing::Standing;
-use cryptorun_core::directive::{Directive, Want};
+use cryptorun_core::directive::{Directive, HandOver, Want};
 use cryptorun_core::position::Position;
-use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::Role;
 use cryptorun_core::time::WallTime;
@@ -111,15 +110,6 @@ impl Parts {
     }
 }
 
-/// See [`Want::HandOver`].
-#[derive(Clone, Copy, Debug)]
-pub struct HandOver {
-    pub promotion: PromotionId,
-    pub token: Token,
-    pub end: Position,
-    pub seal: Option<Token>,
-}
-
 pub struct ScopeWorker {
     parts: Parts,
     feeder: Feeder,
@@ -207,10 +197,8 @@ impl ScopeWorker {
                 }
                 _ => wait(news).await,
             },
-            Want::HandOver { promotion, token, end, seal } => {
-                let over =
-                    HandOver { promotion: *promotion, token: *token, end: *end, seal: *seal };
-                self.parts.hand_over(&over).await;
+            Want::HandOver(over) => {
+                self.parts.hand_over(over).await;
                 wait(news).await;
             }
             Want::Replica { upstream, token } => {
