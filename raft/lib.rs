@@ -18,6 +18,7 @@ pub mod leadership;
 pub mod log_store;
 pub mod members;
 pub mod network;
+mod next_index;
 pub mod node;
 pub mod probe;
 pub mod propose;

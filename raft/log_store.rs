@@ -31,6 +31,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The one kind of `segments` record this log writes: our own frames say what is inside.
 const KIND: u8 = 1;
 
+/// Entries that one append carries at most.
+pub const PAYLOAD_MAX: u64 = 256;
+
 /// Asked before entries are given up.
 #[async_trait]
 pub trait PurgeGate: Send + Sync {
@@ -128,6 +131,11 @@ impl LogStore {
             Some(purged) if purged.index == index => Some(*purged),
             _ => memory.entry(index).map(|held| held.entry.log_id),
         }
+    }
+
+    /// Entries from an index on, as many as one append carries.
+    pub fn entries_from(&self, index: u64) -> Vec<LogEntry> {
+        self.memory().range(index, index.saturating_add(PAYLOAD_MAX))
     }
 
     /// Last entry and last purged one.
@@ -235,6 +243,17 @@ impl Memory {
         Ok(())
     }
 
+    /// Entries from one index up to another that is not among them.
+    fn range(&self, from: u64, to: u64) -> Vec<LogEntry> {
+        let first = self.first();
+        let (from, to) = (from.max(first), to.min(first + self.entries.len() as u64));
+        if from >= to {
+            return Vec::new();
+        }
+        let range = (from - first) as usize..(to - first) as usize;
+        self.entries.range(range).map(|held| held.entry.clone()).collect()
+    }
+
     fn truncate_after(&mut self, id: Option<LogId>) {
         let keep_below = id.map_or(0, |id| id.index + 1);
         let keep = keep_below.saturating_sub(self.first());
@@ -257,9 +276,6 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: R,
     ) -> Result<Vec<LogEntry>, io::Error> {
-        let memory = self.memory();
-        let first = memory.first();
-        let end = first + memory.entries.len() as u64;
         let from = match range.start_bound() {
             Bound::Included(index) => *index,
             Bound::Excluded(index) => index.saturating_add(1),
@@ -270,12 +286,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             Bound::Excluded(index) => *index,
             Bound::Unbounded => u64::MAX,
         };
-        let (from, to) = (from.max(first), to.min(end));
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let range = (from - first) as usize..(to - first) as usize;
-        Ok(memory.entries.range(range).map(|held| held.entry.clone()).collect())
+        Ok(self.memory().range(from, to))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

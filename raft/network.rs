@@ -10,6 +10,7 @@
 use crate::codec::log::entry_size;
 use crate::codec::rpc::{self, Append, AskVote, Chunk, Taken, Transfer, Transferred, Voted};
 use crate::codec::{CodecError, MESSAGE_MAX};
+use crate::next_index::NextIndex;
 use crate::types::{LogId, Member, SnapshotData, SnapshotOf, TypeConfig, Vote};
 use bytes::Bytes;
 use cryptorun_platform::net::{CallError, Duplex, Peers};
@@ -63,13 +64,17 @@ const CHUNK_TRIES: usize = 3;
 
 /// Makes a connection to each peer.
 #[derive(Clone)]
-pub(crate) struct Network(pub Arc<dyn Peers>);
+pub(crate) struct Network {
+    pub peers: Arc<dyn Peers>,
+    pub next: NextIndex,
+}
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, _: &Member) -> Connection {
-        Connection { peers: self.0.clone(), to: target }
+        let Self { peers, next } = self.clone();
+        Connection { peers, next, to: target }
     }
 }
 
@@ -77,6 +82,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 #[derive(Clone)]
 pub(crate) struct Connection {
     peers: Arc<dyn Peers>,
+    next: NextIndex,
     to: u64,
 }
 
@@ -132,7 +138,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let last = last_of(&request);
         let one = futures_util::stream::iter([request]);
         let mut answers = self.stream_append(one, option).await?;
         match answers.next().await {
@@ -165,6 +171,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
                 held: None,
                 alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
                 is_armed: false,
+                asked: None,
                 input_ended: false,
                 patience: option.soft_ttl(),
             };
@@ -184,7 +191,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        self.ask_vote(lane::VOTE, &request, option).await
+        let answer = self.ask_vote(lane::VOTE, &request, option).await?;
+        self.next.voted(self.to, &request, &answer);
+        Ok(answer)
     }
 
     async fn pre_vote(
@@ -250,6 +259,9 @@ struct Pipe<S> {
     /// request would wake the runtime each time.
     alarm: Pin<Box<Sleep>>,
     is_armed: bool,
+    /// What openraft asked about when it was asked further along: its debug builds insist that an
+    /// answer stays within.
+    asked: Option<LogId>,
     input_ended: bool,
     /// Longest silence while answers are due.
     patience: Duration,
@@ -284,7 +296,7 @@ impl<S: Stream<Item = Append> + Unpin> Pipe<S> {
                         Err(error) => return Some(Err(undecodable(error))),
                     }
                 }
-                request = self.input.next(), if more => match request {
+                request = self.input.next(), if more => match request.map(|request| self.aim(request)) {
                     None => self.input_ended = true,
                     Some(request) if request.entries.is_empty() => self.hold(request),
                     Some(request) => {
@@ -310,13 +322,28 @@ impl<S: Stream<Item = Append> + Unpin> Pipe<S> {
         &mut self,
         answer: StreamAppendResult<TypeConfig>,
     ) -> Option<StreamAppendResult<TypeConfig>> {
+        if let Err(StreamAppendError::Conflict(at)) = &answer {
+            self.connection.next.conflicted(self.connection.to, *at);
+        }
         let sent = self.waiting.front_mut()?;
         sent.messages -= 1;
         if sent.messages == 0 || answer.is_err() {
             self.waiting.pop_front();
-            return Some(answer);
+            let asked = self.asked.take().filter(|_| cfg!(debug_assertions));
+            return Some(answer.map(|matched| match asked {
+                Some(asked) => matched.min(Some(asked)),
+                None => matched,
+            }));
         }
         None
+    }
+
+    fn aim(&mut self, request: Append) -> Append {
+        let Some(aimed) = self.connection.next.aim(self.connection.to, &request) else {
+            return request;
+        };
+        self.asked = last_of(&request);
+        aimed
     }
 
     /// Keeps a request without entries back; one that it replaces said less.
@@ -360,7 +387,7 @@ impl<S: Stream<Item = Append> + Unpin> Pipe<S> {
         let duplex = match &mut self.duplex {
             Some(duplex) => duplex,
             empty => {
-                let Connection { peers, to } = &self.connection;
+                let Connection { peers, to, .. } = &self.connection;
                 empty.insert(peers.stream(*to, lane::APPEND).await.map_err(failed)?)
             }
         };
@@ -375,6 +402,11 @@ impl<S: Stream<Item = Append> + Unpin> Pipe<S> {
         self.waiting.push_back(Sent { messages });
         Ok(())
     }
+}
+
+/// The last entry that both have once a request is taken.
+fn last_of(request: &Append) -> Option<LogId> {
+    request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id)
 }
 
 async fn receive(duplex: &mut Option<Duplex>) -> Option<Bytes> {

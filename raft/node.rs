@@ -13,6 +13,7 @@ use crate::error::{MemberError, StartError};
 use crate::leadership::{Anchor, Leadership};
 use crate::log_store::{LogStore, PurgeGate};
 use crate::network::{Network, lane};
+use crate::next_index::NextIndex;
 use crate::propose::Lanes;
 use crate::server::PeerService;
 use crate::settings::NodeSettings;
@@ -179,7 +180,7 @@ impl Node {
         }
         let peers: Arc<dyn Peers> = Arc::new(DiskPeers { peers, disks: disks.clone() });
         drop(gate.0.set(machine.gate()));
-        let network = Network(peers.clone());
+        let network = Network { peers: peers.clone(), next: NextIndex::new(log.clone()) };
         let raft = Raft::new(settings.id, config, network, log.clone(), machine.clone())
             .await
             .map_err(|error| match machine.inner().outdated() {

@@ -4,6 +4,7 @@ use crate::codec::rpc;
 use crate::disk_id::DiskId;
 use crate::error::StartError;
 use crate::log_store::{LogStore, NoGate};
+use crate::snapshot::Snapshots;
 use crate::types::{LogEntry, LogId, Vote};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
@@ -71,7 +72,8 @@ pub async fn is_kept(
     owner: Owner,
     driver: Driver,
 ) -> Result<bool, StartError> {
-    let dir = dir.join("log");
+    let (snapshots, dir) =
+        (Snapshots::open(disk.clone(), &dir.join("snapshots"))?, dir.join("log"));
     // A copy of a founded disk: it has an id already.
     let drawn = DiskId::draw(&SeededRandom::new(0));
     let gate = Arc::new(NoGate);
@@ -79,7 +81,10 @@ pub async fn is_kept(
     Ok(match promise {
         Promise::Entry(id) => {
             let (_, purged) = log.ends();
-            log.log_id(id.index) == Some(id) || purged.is_some_and(|purged| purged >= id)
+            let in_log = log.log_id(id.index) == Some(id) || purged >= Some(id);
+            // A snapshot may have come before an older append was answered, and taken its place.
+            in_log
+                || snapshots.newest()?.and_then(|found| found.standing.meta.last_log_id) >= Some(id)
         }
         Promise::Vote(vote) => {
             matches!(log.read_vote().await, Ok(Some(kept)) if kept >= vote)

@@ -1,6 +1,7 @@
 //! What a node is told at its start, and what openraft makes of it.
 
 use crate::error::StartError;
+use crate::log_store::PAYLOAD_MAX;
 use crate::probe::Probe;
 use crate::state_machine::Blocking;
 use crate::types::Member;
@@ -114,7 +115,7 @@ impl NodeSettings {
             quorum_loss_probe_interval: Some(2 * max),
             // openraft's 200 ms would never let a snapshot through at 150 ms of round trip.
             install_snapshot_timeout: timing.snapshot_within().0,
-            max_payload_entries: 256,
+            max_payload_entries: PAYLOAD_MAX,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.keep_entries,
             replication_lag_threshold: 2 * self.snapshot_every,

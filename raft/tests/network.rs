@@ -42,7 +42,8 @@ struct Fed {
 async fn fed() -> Fed {
     let (ours, peer) = Duplex::pair(8);
     let peers = OnePeer(Arc::new(Mutex::new(Some(ours))));
-    let connection = Box::leak(Box::new(Connection { peers: Arc::new(peers), to: 2 }));
+    let next = crate::next_index::tests::empty();
+    let connection = Box::leak(Box::new(Connection { peers: Arc::new(peers), next, to: 2 }));
     let (input, requests) = mpsc::unbounded_channel();
     let requests = Box::pin(futures_util::stream::unfold(requests, |mut requests| async move {
         requests.recv().await.map(|request| (request, requests))
