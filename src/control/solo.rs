@@ -31,6 +31,7 @@ pub struct SoloLog {
     state: Mutex<State>,
     applied: watch::Sender<u64>,
     stirred: watch::Sender<u64>,
+    appended: watch::Sender<u64>,
     leadership: watch::Sender<Leadership>,
 }
 
@@ -40,6 +41,8 @@ struct State {
     index: u64,
     started: bool,
     quorum_lost: Option<Millis>,
+    commit_takes: Duration,
+    in_flight: BTreeMap<u64, Arc<Entry>>,
     handler: Option<Arc<dyn ForwardHandler>>,
     reached: BTreeMap<u64, Arc<SoloLog>>,
 }
@@ -53,6 +56,7 @@ impl SoloLog {
             state: Mutex::default(),
             applied: watch::Sender::new(0),
             stirred: watch::Sender::new(0),
+            appended: watch::Sender::new(0),
             leadership: watch::Sender::new(Leadership::default()),
         })
     }
@@ -73,6 +77,11 @@ impl SoloLog {
     /// Takes the quorum away, or gives it back.
     pub fn lose_quorum(&self, since: Option<Millis>) {
         self.state().quorum_lost = since;
+    }
+
+    /// From now on a command is applied so long after it was appended.
+    pub fn set_commit_takes(&self, span: Duration) {
+        self.state().commit_takes = span;
     }
 
     /// Shows another machine, as replication would.
@@ -119,9 +128,20 @@ impl Log for SoloLog {
         }
         let Proposal { actor, via, request, command } = proposal;
         let stamp = self.stamp();
-        let entry = Entry { stamp, actor, via, request, command };
+        let entry = Arc::new(Entry { stamp, actor, via, request, command });
+        let (number, commit_takes) = {
+            let mut state = self.state();
+            let number = *self.appended.borrow() + 1;
+            state.in_flight.insert(number, entry.clone());
+            self.appended.send_replace(number);
+            (number, state.commit_takes)
+        };
+        if !commit_takes.is_zero() {
+            tokio::time::sleep(commit_takes).await;
+        }
         let (index, answer, stirred) = {
             let mut state = self.state();
+            state.in_flight.remove(&number);
             if state.quorum_lost.is_some() {
                 return Err(ProposeError::OutcomeUnknown);
             }
@@ -169,11 +189,11 @@ impl Log for SoloLog {
     }
 
     fn in_flight(&self) -> BTreeMap<u64, Arc<Entry>> {
-        BTreeMap::new() // Applied as soon as it is proposed.
+        self.state().in_flight.clone()
     }
 
     fn appended(&self) -> watch::Receiver<u64> {
-        self.applied()
+        self.appended.subscribe()
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -2,14 +2,15 @@
 //! controller's part, what people see meanwhile, and what a simulation of it finds afterwards.
 
 use super::world::{EAST, WEST, World, caller, person, worker};
-use crate::log::{Log, Proposal};
+use crate::log::{Log, Proposal, look};
 use crate::{controller, recorder};
 use cryptorun_core::command::{Command, Report};
 use cryptorun_core::config::ClusterId;
 use cryptorun_core::directive::{Directive, Want};
 use cryptorun_core::people::Actor;
+use cryptorun_core::plan::Step;
 use cryptorun_core::position::{Hash, Position};
-use cryptorun_core::promotion::{Kind, PromotionId, State};
+use cryptorun_core::promotion::{Kind, PromotionId, State, StepRecord, StepState};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::report::{Reach, RegionReport, Sealed, WorkerReport};
 use cryptorun_core::scope::{Role, ScopeId};
@@ -94,6 +95,14 @@ impl Story {
     async fn second(&mut self) {
         self.world.clock.advance(Duration::from_secs(1));
         self.silent_for += u64::from(self.silent.is_some());
+        self.renewals().await;
+        self.observations().await;
+        self.propose(Actor::Node(1), Command::Tick).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
+    /// One worker after the other says what it has done, and does what it is told.
+    async fn renewals(&mut self) {
         let wall = self.world.clock.wall();
         let primary = self.hands.iter().find_map(|hand| {
             let sink = &hand.report.scopes[&warm()];
@@ -113,6 +122,11 @@ impl Story {
                 self.world.api.renew(&worker(hand.region), session, request, None).await.unwrap();
             hand.obey(&answer.directives, wall);
         }
+    }
+
+    /// Each node says whom it reaches.
+    async fn observations(&self) {
+        let (wall, silent) = (self.world.clock.wall(), self.silent);
         for (node, region) in REGIONS.iter().filter(|(_, region)| Some(*region) != silent) {
             let down = Reach::Down { for_ms: Millis::secs(self.silent_for) };
             let reach: BTreeMap<RegionName, Reach> = REGIONS
@@ -128,8 +142,6 @@ impl Story {
             let command = Command::Report(Report { region: (*region).into(), report });
             self.propose(Actor::Node(*node), command).await;
         }
-        self.propose(Actor::Node(1), Command::Tick).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
     async fn propose(&self, actor: Actor, command: Command) {
@@ -223,6 +235,38 @@ async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation
     };
     let empty = story.world.api.simulate(&ana, &nothing).await.unwrap();
     assert_eq!((empty.reports, empty.covered, empty.moments.len()), (0, None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_report_allows_takes_one_commit_with_it() {
+    const COMMIT: Duration = Duration::from_millis(400);
+    let mut story = Story::start().await;
+    for _ in 0..10 {
+        story.second().await;
+    }
+    story.silent = Some(EAST);
+    for _ in 0..75 {
+        story.second().await;
+    }
+    for who in ["ben", "eve"] {
+        let path = "/v1/promotions/P-1/approve";
+        story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let sealing = |step: &StepRecord| step.step == Step::Seal && step.state == StepState::Started;
+    assert!(story.promotion().await.promotion.steps.iter().any(sealing));
+    story.second().await; // The sinks are told, and seal.
+    story.world.log.set_commit_takes(COMMIT);
+    let log = story.world.log.clone();
+    let (mut applied, asked) = (log.applied(), tokio::time::Instant::now());
+    let granted = async {
+        while look(&*log, |machine, _| machine.scopes()[&warm()].lease.is_none()) {
+            applied.changed().await.unwrap();
+        }
+        asked.elapsed()
+    };
+    let (took, ()) = tokio::join!(granted, story.renewals());
+    assert_eq!(took, 2 * COMMIT, "one report, then the other and all that it allows");
 }
 
 #[tokio::test(start_paused = true)]
