@@ -20,7 +20,7 @@ pub struct Batch {
 }
 
 /// Runs seeds on so many threads. `twice`: each seed two times, with equal traces. `each` is told of
-/// every bad seed as it comes.
+/// every seed as it is done.
 pub fn run_seeds(
     seeds: std::ops::Range<u64>,
     jobs: usize,
@@ -46,9 +46,7 @@ pub fn run_seeds(
                             outcome.violations.push(format!("repeats: {a:016x} and {b:016x}"));
                         }
                     }
-                    if !outcome.violations.is_empty() {
-                        each(&outcome);
-                    }
+                    each(&outcome);
                     let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
                     batch.tally.absorb(&outcome.tally);
                     batch.events += outcome.events;

@@ -9,7 +9,8 @@ use cryptorun_chaos::{
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -196,6 +197,34 @@ fn traced(seed: u64, Setting { seconds, mutant }: Setting) -> Outcome {
     run(seed, Options { seconds, mutant, keep_trace: true })
 }
 
+/// Says now and then how far a long run is, on stderr.
+struct Progress {
+    all: u64,
+    begun: Instant,
+    /// Done, and said so many times.
+    done: Mutex<(u64, u32)>,
+}
+
+impl Progress {
+    const EVERY: Duration = Duration::from_secs(30);
+
+    fn new(all: u64) -> Self {
+        Self { all, begun: Instant::now(), done: Mutex::default() }
+    }
+
+    fn done_with_one(&self) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let (done, said) = &mut *done;
+        *done += 1;
+        let took = self.begun.elapsed();
+        if took >= Self::EVERY * (*said + 1) {
+            *said += 1;
+            let left = took.as_secs_f64() / *done as f64 * (self.all - *done) as f64;
+            eprintln!("{done} of {} seeds, some {left:.0} s to go", self.all);
+        }
+    }
+}
+
 fn runs(
     seeds: std::ops::Range<u64>,
     Setting { seconds, mutant }: Setting,
@@ -205,7 +234,12 @@ fn runs(
 ) -> ExitCode {
     let begun = Instant::now();
     let options = Options { seconds, mutant, keep_trace: false };
+    let progress = Progress::new(seeds.end - seeds.start);
     let batch = run_seeds(seeds, jobs, options, twice, |outcome: &Outcome| {
+        progress.done_with_one();
+        if outcome.violations.is_empty() {
+            return;
+        }
         println!("seed {}: {}", outcome.seed, outcome.violations.join("\n    "));
         let mutant = mutant.map(|m| format!(" --mutant {}", m.name)).unwrap_or_default();
         println!(
