@@ -142,7 +142,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         let one = futures_util::stream::iter([request]);
         let mut answers = self.stream_append(one, option).await?;
         match answers.next().await {
-            Some(Ok(Ok(matched))) if matched == last => Ok(AppendEntriesResponse::Success),
+            Some(Ok(Ok(matched))) if matched >= last => Ok(AppendEntriesResponse::Success),
             Some(Ok(Ok(matched))) => Ok(AppendEntriesResponse::PartialSuccess(matched)),
             Some(Ok(Err(StreamAppendError::Conflict(_)))) => Ok(AppendEntriesResponse::Conflict),
             Some(Ok(Err(StreamAppendError::HigherVote(vote)))) => {

@@ -340,8 +340,8 @@ impl Node {
     }
 
     /// Returns when the disk has failed (a full one has not), when a newer program is needed, or Raft
-    /// has stopped over it (a snapshot that could not be written): the process must end. A stopped node is recoverable, one that goes on without its
-    /// log, or as an empty shell, is not.
+    /// has stopped over it (a snapshot that could not be written): the process must end. A stopped node
+    /// is recoverable, one that goes on without its log, or as an empty shell, is not.
     pub async fn failed(&self) -> String {
         let log = self.0.log.segments().failed();
         let audit = self.0.machine.inner().audit().segments().failed();
