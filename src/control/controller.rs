@@ -117,8 +117,8 @@ fn has_news(log: &dyn Log, seen: &mut u64) -> bool {
     let new = in_flight.split_off(&(*seen + 1));
     *seen = new.keys().next_back().copied().unwrap_or(*seen);
     look(log, |machine, _| {
-        let others = new.values().filter(|entry| entry.actor != Actor::Controller);
-        others.into_iter().any(|entry| machine.may_stir(&entry.command))
+        let mut others = new.values().filter(|entry| entry.actor != Actor::Controller);
+        others.any(|entry| machine.may_stir(&entry.command))
     })
 }
 
