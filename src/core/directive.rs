@@ -32,21 +32,6 @@ pub struct Directive {
     pub peers: Vec<DirectivePeer>,
 }
 
-/// See [`Want::HandOver`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct HandOver {
-    /// For which promotion.
-    pub promotion: PromotionId,
-    /// The holder's token.
-    pub token: Token,
-    /// The barrier.
-    pub end: Position,
-    /// The reserved token: the own sink is to refuse below it, whatever it ends with.
-    #[serde(default)]
-    pub seal: Option<Token>,
-}
-
 impl Directive {
     /// Whether it says what another does, under whatever number.
     pub fn says_what(&self, other: &Self) -> bool {
@@ -117,6 +102,21 @@ pub enum Want {
         /// Regions whose sealed sink has it.
         from: Vec<RegionName>,
     },
+}
+
+/// See [`Want::HandOver`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HandOver {
+    /// For which promotion.
+    pub promotion: PromotionId,
+    /// The holder's token.
+    pub token: Token,
+    /// The barrier.
+    pub end: Position,
+    /// The reserved token: the own sink is to refuse below it, whatever it ends with.
+    #[serde(default)]
+    pub seal: Option<Token>,
 }
 
 impl Want {
