@@ -372,4 +372,4 @@ fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
 
 #[cfg(test)]
 #[path = "tests/log_store.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -21,7 +21,7 @@ fn driver() -> Driver {
     Driver::Task { spawn: Arc::new(TokioSpawn), sync_delay: Arc::new(|| Duration::from_millis(1)) }
 }
 
-fn open(disk: &SimDisk) -> Result<LogStore, StartError> {
+pub(crate) fn open(disk: &SimDisk) -> Result<LogStore, StartError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     LogStore::open(
         disk,

@@ -1,14 +1,9 @@
 use super::*;
-use crate::disk_id::DiskId;
-use crate::log_store::{NoGate, PAYLOAD_MAX};
+use crate::log_store::PAYLOAD_MAX;
+use crate::log_store::tests::open;
 use crate::types::{EntryPayload, LogEntry, Vote};
 use cryptorun_platform::disk::SimDisk;
-use cryptorun_platform::random::SeededRandom;
-use cryptorun_platform::segments::{Driver, Owner};
-use cryptorun_platform::spawn::TokioSpawn;
 use openraft::storage::RaftLogStorageExt;
-use std::path::Path;
-use std::time::Duration;
 
 const FOLLOWER: u64 = 2;
 
@@ -21,15 +16,7 @@ fn entry(log_id: LogId) -> LogEntry {
 }
 
 fn log() -> LogStore {
-    let driver = Driver::Task {
-        spawn: Arc::new(TokioSpawn),
-        sync_delay: Arc::new(|| Duration::from_millis(1)),
-    };
-    let drawn = DiskId::draw(&SeededRandom::new(7));
-    let (disk, owner) = (Arc::new(SimDisk::new()), Owner::new(1, 1));
-    let opened =
-        LogStore::open(disk, Path::new("log"), owner, None, driver, Arc::new(NoGate), drawn);
-    opened.expect("opens")
+    open(&SimDisk::new()).expect("opens")
 }
 
 /// Of a node with an empty log.
