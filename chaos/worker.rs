@@ -14,6 +14,7 @@ use cryptorun_core::region::RegionName;
 use cryptorun_core::session::WorkerAddresses;
 use cryptorun_core::wire::Fate;
 use cryptorun_platform::Platform;
+use cryptorun_platform::clock::BootTime;
 use cryptorun_platform::disk::SimDisk;
 use cryptorun_platform::metrics::Metrics;
 use cryptorun_platform::random::SeededRandom;
@@ -21,7 +22,7 @@ use cryptorun_platform::segments::{Driver, Owner};
 use cryptorun_platform::spawn::{Spawn, Task};
 use cryptorun_worker::candle::CandleSettings;
 use cryptorun_worker::control::Caller;
-use cryptorun_worker::ingest::feed::FeedEvent;
+use cryptorun_worker::ingest::feed::{FeedEvent, FeedReport, Phase, SymbolReport, SymbolState};
 use cryptorun_worker::ingest::model::{Side, Source, Symbol, Trade, VenueId};
 use cryptorun_worker::keeper::Keeper;
 use cryptorun_worker::queue::{Queue, QueueSettings};
@@ -41,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A batch is sealed so often: often enough that a run of a minute has many.
 const SEAL_EVERY: Duration = Duration::from_millis(1500);
+/// The venue is never silent for longer.
+const VENUE_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// One trade so often.
 const TRADE_EVERY: Duration = Duration::from_secs(1);
 
@@ -135,13 +138,16 @@ pub(crate) fn start(world: &Arc<World>, place: u64, remains: &mut Remains) -> Re
     let regions = Regions::new(peers, platform.clock.clone(), BTreeMap::new(), locate);
     let status = watch::Sender::new(Status::default());
     let watched = status.subscribe();
+    let heard = watch::Sender::new(Arc::new(FeedReport::default()));
     let reporter = Arc::new(Sources {
         clock: platform.clock.clone(),
+        spawn: platform.spawn.clone(),
         standing: standing.clone(),
         regions: regions.clone(),
         queue: queue.clone(),
         scopes: BTreeMap::from([(warm(), (sink.clone(), status.subscribe()))]),
-        feeds: BTreeMap::new(),
+        feeds: BTreeMap::from([(VenueId::Kraken.to_string(), heard.subscribe())]),
+        proving: Arc::default(),
     });
     let line = Arc::new(Line { world: world.clone(), end, life });
     let keeper = Keeper::new(
@@ -215,7 +221,7 @@ pub(crate) fn start(world: &Arc<World>, place: u64, remains: &mut Remains) -> Re
         state.services.insert(end, Arc::new(service));
         state.workers.insert(end, handle.clone());
     }
-    handle.feed(world, &spawner, told.clone(), remains.acknowledged.clone());
+    handle.feed(world, &spawner, told.clone(), heard, remains.acknowledged.clone());
     let sink = handle.sink.clone();
     spawner.spawn("failed", Box::pin(async move { drop(told.send(sink.failed().await).await) }));
     spawn(world, watch_sink(world.clone(), handle.clone()));
@@ -267,9 +273,12 @@ impl WorkerHandle {
         world: &Arc<World>,
         spawner: &SimSpawn,
         failed: mpsc::Sender<String>,
+        heard: watch::Sender<Arc<FeedReport>>,
         acknowledged: Arc<Mutex<u64>>,
     ) {
         let (queue, world, end) = (self.queue.clone(), world.clone(), self.end);
+        let clock = self.clock.clone();
+        let mut last = None;
         let mut sent = self.last_trade();
         let task = async move {
             let Some(source) = source() else { return };
@@ -285,6 +294,9 @@ impl WorkerHandle {
                     let new = (sent + 1..).zip(state.trades.iter().skip(skip).copied());
                     (new.collect(), state.deaf.contains(&place(end)), at_us)
                 };
+                let now = cryptorun_platform::clock::Clock::boot(&*clock);
+                last = if deaf { last } else { Some(now) };
+                heard.send_replace(Arc::new(feed_report(&source, now, last)));
                 if deaf {
                     if !new.is_empty() {
                         world.tally("venue_silent");
@@ -305,6 +317,20 @@ impl WorkerHandle {
             }
         };
         spawner.spawn("feed", Box::pin(task));
+    }
+}
+
+/// As a session has it: silent for longer than its venue ever is, it connects anew.
+fn feed_report(source: &Source, now: BootTime, last: Option<BootTime>) -> FeedReport {
+    let lives = last.is_some_and(|at| now - at < VENUE_SILENCE_MAX);
+    let state = if lives { SymbolState::Live } else { SymbolState::Waiting };
+    let symbol = SymbolReport { state, ..SymbolReport::default() };
+    FeedReport {
+        venue: Some(source.venue),
+        phase: if lives { Phase::Live } else { Phase::Disconnected },
+        last_data: last,
+        symbols: BTreeMap::from([(source.symbol.clone(), symbol)]),
+        ..FeedReport::default()
     }
 }
 

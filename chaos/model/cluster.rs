@@ -342,9 +342,10 @@ mod tests {
     };
     use cryptorun_core::config::Limits;
     use cryptorun_core::directive::{self, Want};
+    use cryptorun_core::path::Path;
     use cryptorun_core::position::Position;
     use cryptorun_core::promotion::Kind;
-    use cryptorun_core::report::{Reach, RegionReport, ScopeReport, Sealed, WorkerReport};
+    use cryptorun_core::report::{RegionReport, ScopeReport, Sealed, WorkerReport};
     use cryptorun_core::scope::Mode;
     use cryptorun_core::session::{SessionKey, WorkerAddresses};
     use cryptorun_core::time::{Millis, Profile, Timing};
@@ -424,7 +425,7 @@ mod tests {
                 }
             },
             13 => {
-                let down = Reach::Down { for_ms: Millis(dice.below(50_000)) };
+                let down = Path::down(Millis(dice.below(50_000)));
                 let mut report = RegionReport::default();
                 for other in setup::regions().into_iter().filter(|other| *other != region) {
                     report.control.insert(other.clone(), down);

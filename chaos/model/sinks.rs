@@ -21,10 +21,11 @@ use cryptorun_core::command::{
 };
 use cryptorun_core::config::Limits;
 use cryptorun_core::keeper::Keeper;
+use cryptorun_core::path::Path;
 use cryptorun_core::people::Actor;
 use cryptorun_core::position::{Hash as RecordHash, Position};
 use cryptorun_core::promotion::{Kind, PromotionId};
-use cryptorun_core::report::{Reach, RegionReport, ScopeReport, Sealed, WorkerReport};
+use cryptorun_core::report::{RegionReport, ScopeReport, Sealed, WorkerReport};
 use cryptorun_core::scope::{Mode, Reign, Role, Scope, ScopeId};
 use cryptorun_core::session::{SessionKey, WorkerAddresses};
 use cryptorun_core::time::{Millis, Profile, Timing, WallTime};
@@ -382,8 +383,8 @@ impl Sinks {
         for (at, region) in setup::regions().iter().enumerate() {
             let mut report = RegionReport::default();
             for other in setup::regions().iter().filter(|other| *other != region) {
-                report.control.insert(other.clone(), Reach::Up { rtt_us: 1 });
-                report.data.insert(other.clone(), Reach::Up { rtt_us: 1 });
+                report.control.insert(other.clone(), Path::up(1));
+                report.data.insert(other.clone(), Path::up(1));
             }
             let command = Command::Report(Report { region: region.clone(), report });
             self.apply(state, ms, &Actor::Node(at as u64 + 1), &command);

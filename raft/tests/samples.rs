@@ -5,6 +5,8 @@ use cryptorun_core::command::*;
 use cryptorun_core::config::{Cluster, ClusterConfig, ClusterId, Limits, RegionConfig};
 use cryptorun_core::decide::{Loss, Verdict};
 use cryptorun_core::machine::Machine;
+use cryptorun_core::offset::Offset;
+use cryptorun_core::path::Path;
 use cryptorun_core::people::{Actor, Grant as RoleGrant, OperatorId, Person, Role};
 use cryptorun_core::plan::{Plan, Step};
 use cryptorun_core::position::{Hash, Position};
@@ -13,7 +15,7 @@ use cryptorun_core::promotion::{
 };
 use cryptorun_core::record::{Clock, Record, RecordRef, RequestKey, Review};
 use cryptorun_core::region::{Link, RegionName};
-use cryptorun_core::report::{Reach, RegionReport, ScopeReport, Sealed, WorkerReport};
+use cryptorun_core::report::{Answers, RegionReport, ScopeReport, Sealed, WorkerReport};
 use cryptorun_core::restore::{Act, Begin, Finish, Progress, Restore, Restored, Seat};
 use cryptorun_core::rules::{self, Change, RuleChange, RuleId};
 use cryptorun_core::scope::{self, Mode, PartitionWrites, ScopeId, ScopePolicy, Tier};
@@ -97,10 +99,11 @@ fn worker_report() -> WorkerReport {
     WorkerReport {
         scopes: BTreeMap::from([(warm(), scope)]),
         clock_offset_ms: -12,
+        clock_within_ms: 40,
         queue_bytes: 4096,
         queue_syncs: 8,
         arrived_ago: BTreeMap::from([(west(), Millis(250))]),
-        reach: BTreeMap::from([(west(), Reach::Up { rtt_us: 70_000 })]),
+        reach: BTreeMap::from([(west(), Path::up(70_000))]),
         ..WorkerReport::default()
     }
 }
@@ -108,9 +111,11 @@ fn worker_report() -> WorkerReport {
 fn region_report() -> RegionReport {
     RegionReport {
         wall: WallTime(1_735_689_600_000),
-        control: BTreeMap::from([(west(), Reach::Down { for_ms: Millis(61_000) })]),
-        errors_permille: 3,
-        clock_offset_ms: -4,
+        control: BTreeMap::from([(west(), Path::down(Millis(61_000)))]),
+        answers: Answers { all: 1000, errors: 3 },
+        offsets: BTreeMap::from([(west(), Offset { ms: -4, within_ms: 35 })]),
+        stood_still: Millis(120),
+        held_up: Millis(450),
         ..RegionReport::default()
     }
 }

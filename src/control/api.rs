@@ -34,14 +34,16 @@ use crate::problem::ApiError;
 use crate::views::Decided;
 use crate::watch::LeaseWatch;
 use cryptorun_core::machine::Machine;
+use cryptorun_core::path::HEARD_WITHIN;
 use cryptorun_core::region::{RegionName, resolve};
 use cryptorun_core::scope::{ScopeId, Tier};
 use cryptorun_core::time::Profile;
 use cryptorun_platform::Platform;
+use cryptorun_platform::clock::BootTime;
 use cryptorun_platform::metrics::Metrics;
 use cryptorun_platform::tls::TlsStore;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the operations work with. Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +52,8 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     parts: Parts,
     decided: Decided,
+    /// When other nodes' probes last came in, by number.
+    heard: Mutex<BTreeMap<u64, BootTime>>,
 }
 
 /// See [`Api::new`]. Plain data.
@@ -90,7 +94,7 @@ pub struct PeerAddress {
 impl Api {
     /// Builds the operations.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, decided: Decided::default() }))
+        Self(Arc::new(Inner { parts, decided: Decided::default(), heard: Mutex::default() }))
     }
 
     /// The log underneath.
@@ -109,6 +113,24 @@ impl Api {
 
     pub(crate) fn decided(&self) -> &Decided {
         &self.0.decided
+    }
+
+    /// Another node's probe came in.
+    pub(crate) fn hear(&self, node: u64) {
+        let now = self.0.parts.platform.clock.boot();
+        self.heard().insert(node, now);
+    }
+
+    /// Nodes whose probes came in lately.
+    pub(crate) fn hears(&self) -> Vec<u64> {
+        let now = self.0.parts.platform.clock.boot();
+        let within = HEARD_WITHIN.to_duration();
+        self.heard().iter().filter(|(_, at)| now - **at <= within).map(|(node, _)| *node).collect()
+    }
+
+    /// When other nodes' probes last came in, by number.
+    pub(crate) fn heard(&self) -> MutexGuard<'_, BTreeMap<u64, BootTime>> {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks at the machine and its index.

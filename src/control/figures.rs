@@ -7,9 +7,9 @@ use crate::api::Api;
 use crate::views;
 use cryptorun_core::diagnose::health;
 use cryptorun_core::machine::Machine;
+use cryptorun_core::path::Reach;
 use cryptorun_core::plan::Step;
 use cryptorun_core::promotion::{State, StepState};
-use cryptorun_core::report::Reach;
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_platform::metrics::Metrics;
 use std::collections::BTreeMap;
@@ -80,9 +80,9 @@ fn regions(machine: &Machine, metrics: &Metrics) {
     for (name, record) in machine.regions() {
         let (permille, _) = health(machine, name);
         metrics.region_health_score.set([name.as_str()], f64::from(permille) / 1000.0);
-        for (to, reach) in &record.report.control {
-            if let Reach::Up { rtt_us } = reach {
-                let rtt = std::time::Duration::from_micros(*rtt_us).as_secs_f64();
+        for (to, way) in &record.report.control {
+            if let Reach::Up { rtt_us } = way.reach {
+                let rtt = std::time::Duration::from_micros(rtt_us).as_secs_f64();
                 metrics.cross_region_rtt_seconds.set([name.as_str(), to.as_str()], rtt);
             }
         }

@@ -83,8 +83,8 @@ pub enum Reply {
     Pong {
         /// The wall clock.
         wall: WallTime,
-        /// Whether it leads.
-        leads: bool,
+        /// Nodes whose own probes came in lately.
+        hears: Vec<u64>,
     },
     /// Who I am.
     Hello(Hello),
@@ -397,10 +397,10 @@ impl Answerer {
     async fn answer(&self, from: u64, message: Forwarded) -> Reply {
         let parts = self.0.parts();
         match message {
-            Forwarded::Ping => Reply::Pong {
-                wall: parts.platform.clock.wall(),
-                leads: parts.log.leadership().borrow().here,
-            },
+            Forwarded::Ping => {
+                self.0.hear(from);
+                Reply::Pong { wall: parts.platform.clock.wall(), hears: self.0.hears() }
+            }
             Forwarded::Hello => Reply::Hello(self.0.hello()),
             Forwarded::Standing { hash_at } => Reply::Standing {
                 standing: Box::new(self.0.standing()),

@@ -15,7 +15,7 @@ use crate::api::can_approve_rule;
 use crate::caller::Caller;
 use crate::log::{ReadInfo, Voters};
 use cryptorun_core::command::Extended;
-use cryptorun_core::diagnose::{Class, Diagnosis, diagnose, gone, health};
+use cryptorun_core::diagnose::{Class, Diagnosis, Severity, diagnose, gone, health};
 use cryptorun_core::explain::explain;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Role;
@@ -94,8 +94,10 @@ pub fn diagnoses(machine: &Machine, quorum_lost: Option<Millis>) -> Vec<Diagnosi
             0,
             Diagnosis {
                 class: Class::IsolatedSelf,
+                severity: Severity::Page,
                 lasting,
                 confirmed: true,
+                doubt: None,
                 evidence: vec!["no majority of the voters answers this node".to_owned()],
             },
         );

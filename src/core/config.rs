@@ -67,6 +67,8 @@ pub struct Limits {
     pub regrant_max: u32,
     /// See `regrant_max`.
     pub regrant_window: Millis,
+    /// Errors among a region's answers, in permille, beyond which it counts as degraded.
+    pub errors_max_permille: u32,
 }
 
 impl Default for Limits {
@@ -81,6 +83,7 @@ impl Default for Limits {
             emergency_age: Millis::secs(300),
             regrant_max: 3,
             regrant_window: Millis::mins(10),
+            errors_max_permille: 50,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The controller, `simulate`, `explain` and `apply` itself call [`decide`]. It answers *act*, *ask*
 //! or *refuse*. A hard predicate that is inconclusive refuses; a soft one is shown.
 
-use crate::diagnose;
+use crate::diagnose::{self, CLOCK_CRITICAL_MS, CLOCK_TARGET_MS, Diagnosis};
 use crate::machine::Machine;
 use crate::people::{Actor, OperatorId};
 use crate::plan::Plan;
@@ -50,6 +50,8 @@ pub enum PredicateName {
     Holder,
     /// The old holder answers (switchover) or is gone (failover).
     Primary,
+    /// Those who say that its region is gone can be believed.
+    Witnesses,
     /// No token above the machine's was seen at a sink.
     Token,
     /// The lease is live (switchover), or has run out or will.
@@ -87,6 +89,7 @@ impl PredicateName {
             Self::Residency => "residency",
             Self::Holder => "holder",
             Self::Primary => "primary",
+            Self::Witnesses => "witnesses",
             Self::Token => "token",
             Self::Lease => "lease",
             Self::Candidate => "candidate",
@@ -276,11 +279,6 @@ impl Ask {
     }
 }
 
-/// Offset past which a clock misses its target (DESIGN §7).
-const CLOCK_TARGET_MS: u64 = 100;
-/// Offset past which a clock is critical, and its region no candidate.
-const CLOCK_CRITICAL_MS: u64 = 1000;
-
 /// Decides. Pure: the same machine and question give the same answer on every node, today or replayed.
 ///
 /// # Errors
@@ -297,9 +295,9 @@ pub fn decide(machine: &Machine, ask: &Ask) -> Result<Decision, Refusal> {
         Kind::Switchover => Loss::none(),
         Kind::Failover | Kind::Emergency => behind(machine, scope, &ask.to),
     };
-    let mut predicates = vec![
-        view.holder(),
-        view.primary(),
+    let mut predicates = vec![view.holder(), view.primary()];
+    predicates.extend(view.witnesses());
+    predicates.extend([
         view.token(),
         view.lease(),
         view.candidate(),
@@ -313,7 +311,7 @@ pub fn decide(machine: &Machine, ask: &Ask) -> Result<Decision, Refusal> {
         view.mode(),
         view.cooldown(),
         view.people(),
-    ];
+    ]);
     predicates.extend(view.restore());
     let version = machine.cluster().map_or(0, |cluster| cluster.config.version);
     let plan = Plan::new(&scope.id, ask.kind, (&scope.assigned, &ask.to), &scope.policy, version);
@@ -432,14 +430,13 @@ struct View<'a> {
     ask: &'a Ask,
     /// The target's sink.
     target: Option<(&'a crate::session::Session, &'a ScopeReport)>,
-    /// How long the holder has been gone, whether that is long enough, and who says so.
-    gone: Option<(Millis, bool, String)>,
+    /// That the holder is gone, for how long, and who says so.
+    gone: Option<Diagnosis>,
 }
 
 impl<'a> View<'a> {
     fn new(machine: &'a Machine, scope: &'a Scope, ask: &'a Ask) -> Self {
-        let gone = diagnose::gone(machine, scope)
-            .map(|found| (found.lasting, found.confirmed, found.evidence.join("; ")));
+        let gone = diagnose::gone(machine, scope);
         Self { machine, scope, ask, target: machine.sink_of(&ask.to, &scope.id), gone }
     }
 
@@ -495,14 +492,16 @@ impl<'a> View<'a> {
             && matches!(self.scope.phase, Phase::Degraded { .. })
             && self.machine.now().log.since(self.scope.phase_since) > limits.detection;
         let (value, source, ok) = match &self.gone {
-            Some((lasting, confirmed, who)) => (format!("gone {lasting}"), who.clone(), *confirmed),
+            Some(found) => {
+                (format!("gone {}", found.lasting), found.evidence.join("; "), found.confirmed)
+            }
             None if degraded => ("degraded".to_owned(), "its own report".to_owned(), true),
             None => ("not lost".to_owned(), "the regions' reports".to_owned(), false),
         };
         let wait = self
             .gone
             .as_ref()
-            .map(|(lasting, ..)| Millis((limits.detection.0 + 1).saturating_sub(lasting.0)));
+            .map(|found| Millis((limits.detection.0 + 1).saturating_sub(found.lasting.0)));
         Predicate {
             value,
             source,
@@ -513,6 +512,22 @@ impl<'a> View<'a> {
             }),
             ..self.predicate(PredicateName::Primary, ok)
         }
+    }
+
+    /// Whether those who saw the region go can be believed. It keeps the controller from opening a
+    /// request; a person is shown it, and what was opened does not fall with a witness's bad minute.
+    fn witnesses(&self) -> Option<Predicate> {
+        let found = self.gone.as_ref()?;
+        let doubt = found.doubt.clone();
+        Some(Predicate {
+            value: doubt.clone().unwrap_or_else(|| "all count".to_owned()),
+            threshold: "clocks right, nobody stood still".to_owned(),
+            source: "their own reports and each other's".to_owned(),
+            hard: !self.held_up_by_person() && self.ask.promotion.is_none(),
+            fix: doubt.is_some().then(|| "a person asking".to_owned()),
+            ..self.predicate(PredicateName::Witnesses, doubt.is_none())
+        })
+        .filter(|_| self.ask.kind != Kind::Switchover)
     }
 
     fn token(&self) -> Predicate {

@@ -5,7 +5,7 @@
 //! records leave as values. The same entries give the same machine on every node.
 //!
 //! Reading order: [`time`], [`token`], [`scope`], [`session`], [`lease`], [`keeper`] (the holder's
-//! side), [`promotion`], [`rules`], [`steps`], [`report`], [`diagnose`], [`decide`], [`machine`].
+//! side), [`promotion`], [`rules`], [`steps`], [`path`], [`offset`], [`report`], [`diagnose`], [`decide`], [`machine`].
 
 #![warn(missing_docs)]
 
@@ -21,6 +21,8 @@ pub mod keeper;
 pub mod lease;
 pub mod machine;
 pub mod name;
+pub mod offset;
+pub mod path;
 pub mod people;
 pub mod plan;
 pub mod position;

@@ -15,6 +15,8 @@
 
 mod authority;
 #[cfg(test)]
+mod classes;
+#[cfg(test)]
 mod day_two;
 #[cfg(test)]
 mod found_by_simulation;
@@ -31,6 +33,8 @@ mod sessions;
 mod upkeep;
 #[cfg(test)]
 mod world;
+
+pub use sessions::STALLED_MAX;
 
 use crate::audit::{AuditEntry, AuditHead};
 use crate::command::{Answer, Command, Entry, Outcome};
@@ -351,6 +355,7 @@ impl Machine {
                 link: Default::default(),
                 report: Default::default(),
                 reported_at: None,
+                troubles: Default::default(),
             };
             turn.touch(RecordKey::Region(name.clone()));
             self.regions.insert(name.clone(), record);

@@ -2,13 +2,15 @@
 //!
 //! Facts only, no verdicts. [`crate::diagnose`] makes sense of them.
 
+use crate::offset::Offset;
+use crate::path::Path;
 use crate::position::Position;
 use crate::region::{Link, RegionName};
 use crate::scope::{Role, ScopeId};
 use crate::time::{LogTime, Millis, WallTime};
 use crate::token::Token;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a worker says of itself with each renewal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct WorkerReport {
     pub disk: DiskState,
     /// Offset of its wall clock against the node it renews with, in milliseconds; positive is ahead.
     pub clock_offset_ms: i64,
+    /// How exactly that is known, in milliseconds.
+    pub clock_within_ms: u64,
     /// Bytes waiting in its durable queue.
     pub queue_bytes: u64,
     /// Fsyncs of that queue since start; a worker that makes progress counts on.
@@ -29,7 +33,7 @@ pub struct WorkerReport {
     /// When data of each region's primary last arrived, as milliseconds before this report.
     pub arrived_ago: BTreeMap<RegionName, Millis>,
     /// How other regions' workers answer, over the data path.
-    pub reach: BTreeMap<RegionName, Reach>,
+    pub reach: BTreeMap<RegionName, Path>,
     /// Writes turned away by its sinks since start, by scope.
     pub fenced: BTreeMap<ScopeId, u64>,
 }
@@ -136,33 +140,6 @@ pub struct FeedState {
     pub silent: Millis,
 }
 
-/// How a peer answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum Reach {
-    /// It answers.
-    Up {
-        /// Round trip of the last probe, in microseconds.
-        rtt_us: u64,
-    },
-    /// It does not.
-    Down {
-        /// For how long, by the prober's clock.
-        for_ms: Millis,
-    },
-}
-
-impl Reach {
-    /// How long it has not answered; zero while it does.
-    pub fn down_for(self) -> Millis {
-        match self {
-            Self::Up { .. } => Millis::ZERO,
-            Self::Down { for_ms } => for_ms,
-        }
-    }
-}
-
 /// What a region's node sees, through the log, at most one a second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -170,19 +147,44 @@ pub struct RegionReport {
     /// Its wall clock when it wrote this.
     pub wall: WallTime,
     /// Control path: its node to the other regions' nodes.
-    pub control: BTreeMap<RegionName, Reach>,
+    pub control: BTreeMap<RegionName, Path>,
     /// Data path: its workers to the other regions' workers.
-    pub data: BTreeMap<RegionName, Reach>,
+    pub data: BTreeMap<RegionName, Path>,
     /// How long ago data of a region last arrived at its workers.
     pub arrived_ago: BTreeMap<RegionName, Millis>,
     /// Its venue feeds, the best of its workers.
     pub feeds: BTreeMap<String, FeedState>,
-    /// Requests answered with an error over the last 60 s, in permille.
-    pub errors_permille: u32,
+    /// What its API answered over the last 60 s.
+    pub answers: Answers,
     /// Its disk.
     pub disk: DiskState,
-    /// Its wall clock's offset against the leader's, in milliseconds.
-    pub clock_offset_ms: i64,
+    /// Whom each other region's node hears, as it said with its last answer: what the far end of a link
+    /// knows and cannot report itself.
+    pub hears: BTreeMap<RegionName, BTreeSet<RegionName>>,
+    /// The wall clocks of the other regions' nodes minus its own.
+    pub offsets: BTreeMap<RegionName, Offset>,
+    /// The longest time of the last 60 s in which its node stood still: what it then says of others
+    /// it did not see.
+    pub stood_still: Millis,
+    /// How much of the last 60 s its node stood still in all.
+    pub held_up: Millis,
+}
+
+/// Requests answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Answers {
+    /// All of them.
+    pub all: u64,
+    /// Those that were an error of the server's.
+    pub errors: u64,
+}
+
+impl Answers {
+    /// Errors among them, in permille.
+    pub fn errors_permille(self) -> u32 {
+        u32::try_from(self.errors.saturating_mul(1000) / self.all.max(1)).unwrap_or(1000)
+    }
 }
 
 /// A region as the machine keeps it.
@@ -196,4 +198,23 @@ pub struct RegionRecord {
     pub report: RegionReport,
     /// When that was committed; none before the first.
     pub reported_at: Option<LogTime>,
+    /// What has been wrong in it, and since when, in every report since.
+    pub troubles: BTreeMap<Trouble, LogTime>,
+}
+
+/// What is wrong in a region, as its reports and its neighbours' have it. [`crate::diagnose`] says
+/// when each is so, and names a class after it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// Its disk is slow, full or failed.
+    Disk,
+    /// Too many of its answers are errors.
+    Errors,
+    /// Its wall clock is off.
+    Clock,
+    /// It answers everybody late, or stands still.
+    Load,
+    /// It hears nothing that counts from a venue.
+    Venue(String),
 }

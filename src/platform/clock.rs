@@ -8,13 +8,20 @@ use std::ops::{Add, Sub};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cryptorun_core::time::WallTime;
+use cryptorun_core::time::{Millis, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds since this machine booted, sleep included. Means nothing on another machine or
 /// after a reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootTime(pub u64);
+
+impl BootTime {
+    /// The same in whole milliseconds, for what `core` counts with.
+    pub fn millis(self) -> Millis {
+        Millis(self.0 / 1_000_000)
+    }
+}
 
 impl Add<Duration> for BootTime {
     type Output = Self;

@@ -396,7 +396,7 @@ impl Api {
         };
         // The sealer's wall clock against the cluster's, and ours against the cluster's: only ours
         // is known; it is taken out.
-        let offset = self.standing.clock_offset_ms();
+        let offset = self.standing.clock_offset().ms;
         let now = i64::try_from(self.clock.wall().0).unwrap_or(i64::MAX).saturating_sub(offset);
         let sealed = last.map(|last| last.sealed_at).unwrap_or_default();
         Facts {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// A timer that is late by more did not run, and neither did anything else here.
+const LATE: Duration = Duration::from_millis(100);
 /// Three round trips across an ocean.
 const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
@@ -33,18 +35,23 @@ pub async fn run(
                 let peers = Arc::clone(&regions.peers);
                 let answer =
                     peers.call(number, PING, Bytes::from_static(b"?"), ANSWER_WITHIN).await;
-                let round_trip = answer.is_ok().then(|| clock.boot() - sent);
-                regions.probed(&region, round_trip);
-                if let Some(rtt) = round_trip {
+                regions.probed(&region, sent, answer.is_ok());
+                if answer.is_ok() {
                     let labels = [own.as_str(), region.as_str()];
-                    metrics.cross_region_rtt_seconds.set(labels, rtt.as_secs_f64());
+                    let rtt = (clock.boot() - sent).as_secs_f64();
+                    metrics.cross_region_rtt_seconds.set(labels, rtt);
                 }
             });
             drop(platform.spawn.spawn("probe", ping));
         }
+        let rests = platform.clock.boot();
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = stop.cancelled() => {}
+        }
+        let over = (platform.clock.boot() - rests).saturating_sub(EVERY);
+        if over > LATE {
+            regions.stood_still(over);
         }
     }
 }

@@ -159,6 +159,8 @@ struct Status {
     disk: DiskState,
     syncs: u64,
     synced_at: Option<BootTime>,
+    /// When the oldest sync that has not come back was asked for.
+    syncing: Option<BootTime>,
     /// As last said in the log.
     level: Level,
 }
@@ -192,7 +194,13 @@ impl Queue {
         }
         recovered.skip_deleted(log.first_segment());
         *lock(&small) = recovered;
-        let status = Status { disk: DiskState::Ok, syncs: 0, synced_at: None, level: Level::Ok };
+        let status = Status {
+            disk: DiskState::Ok,
+            syncs: 0,
+            synced_at: None,
+            syncing: None,
+            level: Level::Ok,
+        };
         let inner = Inner {
             clock,
             disk,
@@ -220,7 +228,7 @@ impl Queue {
             self.room().await;
             loop {
                 self.space().await;
-                let begun = self.inner.clock.boot();
+                let begun = self.inner.syncing();
                 match self.append_and_say(batch).await {
                     Ok(()) => {
                         self.inner.synced(begun);
@@ -248,13 +256,13 @@ impl Queue {
     /// Proves that the disk takes a write: a small record, synced. For each renewal. A full disk
     /// takes none: what is left of the segment is for acknowledgements, which make room.
     pub async fn prove(&self) -> Result<(), QueueError> {
-        let begun = self.inner.clock.boot();
         let log = self.inner.log();
         if let Some(short) = log.no_space() {
             let error = short.to_io();
             self.inner.disk_is(DiskState::Full, Some(&error));
             return Err(QueueError::Failed(error));
         }
+        let begun = self.inner.syncing();
         let body = begun.0.to_le_bytes();
         match log.append_durable(codec::PROOF, &body).await {
             Ok(_) => {
@@ -290,12 +298,18 @@ impl Queue {
     pub fn status(&self) -> QueueStatus {
         let (waiting_bytes, end) = self.inner.waiting();
         let status = *lock(&self.inner.status);
+        // One that hangs has no end to be timed by.
+        let hangs = |since| self.inner.clock.boot() - since > SLOW_SYNC;
+        let disk = match status.disk {
+            DiskState::Ok if status.syncing.is_some_and(hangs) => DiskState::Slow,
+            known => known,
+        };
         let bytes_max = self.inner.settings.bytes_max;
         QueueStatus {
             waiting_bytes,
             bytes_max,
             level: Level::of(waiting_bytes, bytes_max),
-            disk: status.disk,
+            disk,
             syncs: status.syncs,
             synced_at: status.synced_at,
             end,
@@ -486,6 +500,13 @@ impl Inner {
         self.shrunk.notify_waiters();
     }
 
+    /// A sync is asked for now.
+    fn syncing(&self) -> BootTime {
+        let now = self.clock.boot();
+        lock(&self.status).syncing.get_or_insert(now);
+        now
+    }
+
     fn synced(&self, begun: BootTime) {
         let now = self.clock.boot();
         let state = if now - begun > SLOW_SYNC { DiskState::Slow } else { DiskState::Ok };
@@ -493,6 +514,7 @@ impl Inner {
             let mut status = lock(&self.status);
             status.syncs += 1;
             status.synced_at = Some(now);
+            status.syncing = None;
         }
         self.disk_is(state, None);
     }

@@ -234,11 +234,13 @@ impl Worker {
         };
         let reporter = Arc::new(Sources {
             clock: Arc::clone(&platform.clock),
+            spawn: Arc::clone(&platform.spawn),
             standing: Arc::clone(&standing),
             regions: Arc::clone(&regions),
             queue: queue.clone(),
             scopes: sinks.iter().map(|(id, s)| (id.clone(), (s.clone(), watched(id)))).collect(),
             feeds,
+            proving: Arc::default(),
         });
         let client = HttpsClient::new(tls, Expect::nodes(&cluster));
         let caller = Caller::new(Arc::new(HttpsControl::new(client, settings.control.clone())));

@@ -16,6 +16,7 @@ use cryptorun_core::command::Renewed;
 use cryptorun_core::config::Limits;
 use cryptorun_core::directive::{Directive, Want};
 use cryptorun_core::keeper::{Held, Keeper};
+use cryptorun_core::offset::{Filter, Offset};
 use cryptorun_core::scope::ScopeId;
 use cryptorun_core::time::{Timing, WallTime};
 use cryptorun_core::token::Token;
@@ -57,7 +58,8 @@ struct Book {
     barred: Option<String>,
     timing: Option<Timing>,
     limits: Option<Limits>,
-    clock_offset_ms: i64,
+    /// The clock of the nodes it renews with, against its own.
+    clock: Filter,
     answered_at: Option<BootTime>,
     beliefs: Beliefs,
 }
@@ -200,10 +202,11 @@ impl Standing {
     }
 
     pub(crate) fn set_clock_offset(&self, node: WallTime, round_trip: Duration) {
-        let own = i64::try_from(self.clock.wall().0).unwrap_or(i64::MAX);
-        let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
-        let node = i64::try_from(node.0).unwrap_or(i64::MAX).saturating_add(half);
-        self.book().clock_offset_ms = own.saturating_sub(node);
+        let answered = self.clock.wall().0;
+        let took = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
+        let rtt_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+        let asked = answered.saturating_sub(took);
+        self.book().clock.take(node.0, (asked, answered), rtt_us);
     }
 
     /// When this process believed that it might write.
@@ -211,9 +214,9 @@ impl Standing {
         self.book().beliefs.all()
     }
 
-    /// Offset of our wall clock against the node we renew with; positive is ahead.
-    pub fn clock_offset_ms(&self) -> i64 {
-        self.book().clock_offset_ms
+    /// Our wall clock against the node we renew with; positive is ahead.
+    pub fn clock_offset(&self) -> Offset {
+        self.book().clock.best().unwrap_or_default().reversed()
     }
 
     pub fn limits(&self) -> Option<Limits> {

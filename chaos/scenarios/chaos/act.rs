@@ -7,8 +7,9 @@ use super::holders::Holders;
 use super::kind::Kind;
 use super::truth::Truth;
 use crate::world::{LOOK, Trouble, World, now, since, until_after};
+use cryptorun_core::path::Reach;
 use cryptorun_core::promotion::{Outcome, State};
-use cryptorun_core::report::{DiskState, Reach};
+use cryptorun_core::report::DiskState;
 use cryptorun_core::time::{Millis, Timing};
 use cryptorun_core::wire::{PartitionState, Status};
 use cryptorun_lab::demo::layout::{REGIONS, Site};
@@ -302,7 +303,7 @@ impl Actor<'_> {
                 regions.into_iter().find(|r| r.region.as_str() == a).and_then(|r| r.report);
             let reach = report.and_then(|report| {
                 let to = b.and_then(|b| report.control.iter().find(|(r, _)| r.as_str() == b));
-                to.map(|(_, reach)| *reach)
+                to.map(|(_, way)| way.reach)
             });
             if let Some(Reach::Up { rtt_us }) = reach {
                 seen = seen.max(rtt_us);
@@ -511,15 +512,18 @@ impl Actor<'_> {
         let (begun, mut seen) = (now(), 0_i64);
         while since(begun) < self.hurt() || since(begun) < REPORTED_WITHIN {
             let regions = self.world.ana().regions().await.unwrap_or_default();
-            let report = regions.into_iter().find(|region| region.region.as_str() == site.name);
-            let offset = report.and_then(|region| region.report).map_or(0, |r| r.clock_offset_ms);
+            let others = regions.iter().filter(|region| region.region.as_str() != site.name);
+            let reports = others.filter_map(|region| region.report.as_ref());
+            let measured = reports.filter_map(|r| r.offsets.get(site.name).map(|o| o.ms));
+            // What both agree on.
+            let offset = measured.min_by_key(|offset| offset.abs()).unwrap_or(0);
             if (offset - by).abs() < (seen - by).abs() {
                 seen = offset;
             }
             tokio::time::sleep(LOOK * 3).await;
         }
         bends.clock(&name, 0, 0)?;
-        let text = format!("by {by} ms for {}, {seen} ms by its own report", since(begun));
+        let text = format!("by {by} ms for {}, {seen} ms by the others' reports", since(begun));
         Ok(Done::new(name, (seen - by).abs() < by.abs() / 2, text))
     }
 

@@ -3,7 +3,7 @@
 use super::table::{Cell, Table, Tone, painted};
 use super::text::{NONE, list, moment, or_none};
 use crate::screen::Facts;
-use cryptorun_core::diagnose::{Class, Diagnosis};
+use cryptorun_core::diagnose::{Class, Diagnosis, Severity};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::{Phase, Role};
 use cryptorun_core::time::WallTime;
@@ -56,7 +56,7 @@ pub fn read_at(at: &ReadAt) -> String {
 /// The second: what is wrong, and what *you* must do.
 fn truth(status: &Status, facts: &Facts) -> String {
     let mut wrong: Vec<String> =
-        status.diagnoses.iter().map(|d| diagnosis(d, status.at.wall, facts)).collect();
+        shown(status).map(|found| diagnosis(found, status.at.wall, facts)).collect();
     let figures = past_target(status);
     if let Some(figures) = figures {
         wrong.push(painted(&figures, Tone::Warn, facts));
@@ -70,26 +70,42 @@ fn truth(status: &Status, facts: &Facts) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What is worth a line: not a blink, but every sign that somebody is going.
+fn shown(status: &Status) -> impl Iterator<Item = &Diagnosis> {
+    status.diagnoses.iter().filter(|found| {
+        found.confirmed
+            || matches!(found.class, Class::RegionLost { .. } | Class::HolderLost { .. })
+    })
+}
+
 /// A diagnosis in one line.
 pub fn diagnosis(found: &Diagnosis, now: WallTime, facts: &Facts) -> String {
-    let (what, tone) = match &found.class {
-        Class::RegionLost { region } if found.confirmed => (format!("LOST {region}"), Tone::Bad),
-        Class::RegionLost { region } => (format!("silent {region}"), Tone::Warn),
-        Class::LinkCut { a, b, .. } => (format!("link_cut {a} ⇹ {b}"), Tone::Warn),
-        Class::OneWayLink { from, to } => (format!("one_way_link {from} ↛ {to}"), Tone::Warn),
-        Class::IsolatedSelf => ("isolated_self: this node has no quorum".to_owned(), Tone::Bad),
-        Class::HolderLost { scope, region } => {
-            (format!("HOLDER LOST {scope} in {region}"), Tone::Bad)
-        }
+    let what = match &found.class {
+        Class::RegionLost { region } if found.confirmed => format!("LOST {region}"),
+        Class::RegionLost { region } => format!("silent {region}"),
+        Class::HolderLost { scope, region } => format!("HOLDER LOST {scope} in {region}"),
+        Class::IsolatedSelf => "isolated_self: this node has no quorum".to_owned(),
+        Class::LinkCut { a, b, .. } => format!("link_cut {a} ⇹ {b}"),
+        other => other.to_string(),
+    };
+    let tone = match found.severity {
+        Severity::Page if found.confirmed => Tone::Bad,
+        Severity::Page | Severity::Ticket => Tone::Warn,
+        Severity::Info => Tone::Plain,
     };
     let mut why = vec![found.lasting.to_string()];
     why.extend(found.evidence.iter().cloned());
+    why.extend(found.doubt.iter().map(|why| format!("left to people: {why}")));
     let relay = match &found.class {
         Class::LinkCut { relayed_via: Some(region), .. } => format!(", relayed via {region}"),
         _ => String::new(),
     };
-    let since = moment(now - found.lasting);
-    format!("{} since {since} ({}){relay}", painted(&what, tone, facts), why.join("; "))
+    let when = match found.class {
+        // How long it has been so is not what matters of it.
+        Class::Flapping { .. } => String::new(),
+        _ => format!(" since {}", moment(now - found.lasting)),
+    };
+    format!("{}{when} ({}){relay}", painted(&what, tone, facts), why.join("; "))
 }
 
 fn past_target(status: &Status) -> Option<String> {
@@ -112,7 +128,8 @@ fn past_target(status: &Status) -> Option<String> {
 
 /// Whether anything is past a warning line; what `--check` answers.
 pub fn is_well(status: &Status) -> bool {
-    status.diagnoses.is_empty() && past_target(status).is_none()
+    let calm = shown(status).all(|found| found.severity == Severity::Info);
+    calm && past_target(status).is_none()
 }
 
 fn overview(scopes: &[ScopeStatus]) -> Table {

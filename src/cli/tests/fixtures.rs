@@ -2,7 +2,7 @@
 
 use cryptorun_core::config::{ClusterConfig, Limits};
 use cryptorun_core::decide::{Choice, Decision, Loss, Predicate, PredicateName, Verdict};
-use cryptorun_core::diagnose::{Class, Diagnosis};
+use cryptorun_core::diagnose::{Class, Diagnosis, Severity};
 use cryptorun_core::people::Actor;
 use cryptorun_core::plan::{Plan, Step};
 use cryptorun_core::position::{Hash, Position};
@@ -126,8 +126,10 @@ pub fn lost() -> Status {
     status.diagnoses = vec![
         Diagnosis {
             class: Class::RegionLost { region: region("us-east-1") },
+            severity: Severity::Page,
             lasting: Millis::mins(3),
             confirmed: true,
+            doubt: None,
             evidence: vec!["us-west-2 and eu-west-1 agree".to_owned(), "no data of it".to_owned()],
         },
         Diagnosis {
@@ -136,8 +138,10 @@ pub fn lost() -> Status {
                 b: region("us-east-1"),
                 relayed_via: Some(region("us-west-2")),
             },
+            severity: Severity::Ticket,
             lasting: Millis::secs(20),
-            confirmed: false,
+            confirmed: true,
+            doubt: None,
             evidence: Vec::new(),
         },
     ];

@@ -1,7 +1,7 @@
 //! `cluster.yaml`: what the cluster starts from and agrees on ever after.
 
 use super::node::{host_port, is_name, region_field};
-use super::sources::{DataSources, read_sources};
+use super::sources::{DataSources, is_rate, permille, read_sources};
 use cryptorun_core::config::{ClusterConfig, Limits, RegionConfig};
 use cryptorun_core::people::{Grant, OperatorId, Person, Role};
 use cryptorun_core::region::{RegionName, SHIPPED_ALIASES};
@@ -288,6 +288,8 @@ fn limits(r: &Reader, sources: Option<&DataSources>) -> Limits {
         u32::try_from(field.default(u64::from(default))).unwrap_or(default)
     };
     let detection_default = sources.and_then(|s| s.unhealthy_timeout).unwrap_or(known.detection);
+    let errors_default =
+        sources.and_then(|s| s.error_permille).unwrap_or(known.errors_max_permille);
     let limits_read = Limits {
         report_fresh: span("report_fresh", known.report_fresh),
         detection: span("detection", detection_default),
@@ -298,6 +300,12 @@ fn limits(r: &Reader, sources: Option<&DataSources>) -> Limits {
         emergency_age: span("emergency_age", known.emergency_age),
         regrant_max: count("regrant_max", known.regrant_max),
         regrant_window: span("regrant_window", known.regrant_window),
+        errors_max_permille: limits
+            .number("error_rate_max")
+            .example("0.05")
+            .check(is_rate)
+            .optional()
+            .map_or(errors_default, permille),
     };
     if limits_read.detection < DETECTION_MIN {
         let reason = format!("must be at least {DETECTION_MIN}: an election is not a loss");

@@ -97,7 +97,7 @@ fn sources(r: &Reader) -> Option<DataSources> {
     let error_permille = failover
         .number("error_rate_threshold")
         .example("0.05")
-        .check(|rate| (!(0.0..=1.0).contains(rate)).then(|| "must be from 0 to 1".to_owned()))
+        .check(is_rate)
         .optional()
         .map(permille);
 
@@ -147,7 +147,11 @@ fn sources(r: &Reader) -> Option<DataSources> {
     })
 }
 
-fn permille(rate: f64) -> u32 {
+pub(super) fn is_rate(rate: &f64) -> Option<String> {
+    (!(0.0..=1.0).contains(rate)).then(|| "must be from 0 to 1".to_owned())
+}
+
+pub(super) fn permille(rate: f64) -> u32 {
     // From 0 to 1000 by the check above.
     (rate * 1000.0).round() as u32
 }

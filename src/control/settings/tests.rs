@@ -81,3 +81,16 @@ fn detection_comes_from_the_data_sources_unless_the_cluster_says_it() {
     let cluster = read_cluster_text("cluster.yaml", CLUSTER, Some(&sources)).unwrap();
     assert_eq!(cluster.limits.detection, Millis::secs(60));
 }
+
+#[test]
+fn so_does_the_rate_of_errors() {
+    let sources = SOURCES.replace("error_rate_threshold: 0.05", "error_rate_threshold: 0.2");
+    let sources = read_sources_text("data_sources.yaml", &sources).unwrap();
+    let silent = CLUSTER.replace("  error_rate_max: 0.05\n", "");
+    let read = |text: &str| read_cluster_text("cluster.yaml", text, Some(&sources));
+    assert_eq!(read(&silent).unwrap().limits.errors_max_permille, 200);
+    assert_eq!(read(CLUSTER).unwrap().limits.errors_max_permille, 50);
+    let wrong = CLUSTER.replace("error_rate_max: 0.05", "error_rate_max: 5");
+    let problems = read(&wrong).unwrap_err().to_string();
+    assert!(problems.contains("limits.error_rate_max"), "{problems}");
+}

@@ -7,12 +7,13 @@ use crate::{controller, recorder};
 use cryptorun_core::command::{Command, Report};
 use cryptorun_core::config::ClusterId;
 use cryptorun_core::directive::{Directive, Want};
+use cryptorun_core::path::Path;
 use cryptorun_core::people::Actor;
 use cryptorun_core::plan::Step;
 use cryptorun_core::position::{Hash, Position};
 use cryptorun_core::promotion::{Kind, PromotionId, State, StepRecord, StepState};
 use cryptorun_core::region::RegionName;
-use cryptorun_core::report::{Reach, RegionReport, Sealed, WorkerReport};
+use cryptorun_core::report::{RegionReport, Sealed, WorkerReport};
 use cryptorun_core::scope::{Role, ScopeId};
 use cryptorun_core::session::{SessionKey, WorkerAddresses};
 use cryptorun_core::time::{Millis, WallTime};
@@ -135,17 +136,17 @@ impl Story {
     async fn observations(&self) {
         let (wall, silent) = (self.world.clock.wall(), self.silent);
         for (node, region) in REGIONS.iter().filter(|(_, region)| Some(*region) != silent) {
-            let down = Reach::Down { for_ms: Millis::secs(self.silent_for) };
-            let reach: BTreeMap<RegionName, Reach> = REGIONS
+            let down = Path::down(Millis::secs(self.silent_for));
+            let ways: BTreeMap<RegionName, Path> = REGIONS
                 .iter()
                 .filter(|(_, other)| other != region)
                 .map(|(_, other)| {
-                    let up = Reach::Up { rtt_us: 70_000 };
+                    let up = Path::up(70_000);
                     ((*other).into(), if Some(*other) == silent { down } else { up })
                 })
                 .collect();
             let report =
-                RegionReport { wall, control: reach.clone(), data: reach, ..Default::default() };
+                RegionReport { wall, control: ways.clone(), data: ways, ..Default::default() };
             let command = Command::Report(Report { region: (*region).into(), report });
             self.propose(Actor::Node(*node), command).await;
         }

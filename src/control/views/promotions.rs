@@ -4,10 +4,10 @@ use super::can_approve;
 use crate::caller::Caller;
 use cryptorun_core::decide::{Ask, Decision, decide};
 use cryptorun_core::machine::Machine;
+use cryptorun_core::path::Reach;
 use cryptorun_core::promotion::{BoundFacts, Kind, Promotion, State};
 use cryptorun_core::refusal::Refusal;
 use cryptorun_core::region::RegionName;
-use cryptorun_core::report::Reach;
 use cryptorun_core::time::Millis;
 use cryptorun_core::wire::{DryRun, PromotionStatus};
 
@@ -118,11 +118,11 @@ fn write_pause(machine: &Machine, decision: &Decision) -> Millis {
     if decision.kind != Kind::Switchover {
         return Millis::ZERO;
     }
-    let reach = machine
+    let way = machine
         .regions()
         .get(&decision.from)
         .and_then(|region| region.report.control.get(&decision.to));
-    let rtt_ms = match reach {
+    let rtt_ms = match way.map(|way| way.reach) {
         Some(Reach::Up { rtt_us }) => rtt_us.div_ceil(1000),
         Some(Reach::Down { .. }) | None => 0,
     };

@@ -511,7 +511,9 @@ impl Machine {
             verdicts: decision
                 .predicates
                 .iter()
-                .filter(|p| p.hard && p.name != PredicateName::People)
+                .filter(|p| p.hard)
+                // Who stands behind it is counted; who saw it matters for opening it.
+                .filter(|p| !matches!(p.name, PredicateName::People | PredicateName::Witnesses))
                 .map(|p| (p.name, p.verdict))
                 .collect(),
             loss_ceiling: decision.loss.clone(),

@@ -6,6 +6,7 @@ use crate::command::{
 };
 use crate::config::CLUSTER_VERSION;
 use crate::decide::{self, PredicateName, Verdict};
+use crate::diagnose;
 use crate::lease;
 use crate::people::{Actor, Role};
 use crate::promotion::{self, PromotionId, State};
@@ -32,11 +33,23 @@ impl Machine {
         if !own {
             return Err(Refusal::NotAllowed { who: turn.actor.to_string(), role: Role::Admin });
         }
+        let now = turn.now();
+        let fresh = self.limits().report_fresh;
         let Some(record) = self.regions.get_mut(&report.region) else {
             return Err(unknown_region(&report.region.0));
         };
+        if record.reported_at.is_none_or(|last| now.since(last) >= fresh) {
+            record.troubles.clear(); // Nobody knows what was so in between.
+        }
         record.report = report.report.clone();
-        record.reported_at = Some(turn.now());
+        record.reported_at = Some(now);
+        let troubles = diagnose::troubles(self, &report.region);
+        if let Some(record) = self.regions.get_mut(&report.region) {
+            record.troubles.retain(|trouble, _| troubles.contains(trouble));
+            for trouble in troubles {
+                record.troubles.entry(trouble).or_insert(now);
+            }
+        }
         turn.touch(RecordKey::Region(report.region.clone()));
         Ok(Outcome::Done)
     }

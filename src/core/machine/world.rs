@@ -10,10 +10,11 @@ use crate::config::{ClusterConfig, ClusterId, Limits, RegionConfig};
 use crate::decide::Verdict;
 use crate::directive::{self, HandOver, Want};
 use crate::keeper::Keeper;
+use crate::path::Path;
 use crate::people::{Actor, Grant, OperatorId, Person, Role as PersonRole};
 use crate::position::Position;
 use crate::region::{RegionName, SHIPPED_ALIASES};
-use crate::report::{Reach, RegionReport, ScopeReport, Sealed, WorkerReport};
+use crate::report::{RegionReport, ScopeReport, Sealed, WorkerReport};
 use crate::scope::{Mode, PartitionWrites, Role, ScopeId, ScopePolicy, Tier};
 use crate::session::{SessionKey, WorkerAddresses};
 use crate::steps;
@@ -69,6 +70,10 @@ pub(super) struct World {
     pub mute: std::collections::BTreeSet<RegionName>,
     /// Clock offset of each worker, in milliseconds.
     pub offsets: BTreeMap<RegionName, i64>,
+    /// What else a region's node says.
+    pub says: BTreeMap<RegionName, fn(&mut RegionReport)>,
+    /// What else a region's worker says.
+    pub worker_says: BTreeMap<RegionName, fn(&mut WorkerReport)>,
 }
 
 pub(super) fn config(mode: Mode) -> ClusterConfig {
@@ -140,6 +145,8 @@ impl World {
             audited: Position::START,
             mute: Default::default(),
             offsets: BTreeMap::new(),
+            says: BTreeMap::new(),
+            worker_says: BTreeMap::new(),
         };
         let found = Found { id: ClusterId(1), config: config(mode) };
         world.propose(Actor::Node(1), Command::Found(found)).answer.unwrap();
@@ -424,11 +431,15 @@ impl World {
             last_visible: worker.last_visible,
             ..ScopeReport::default()
         };
-        WorkerReport {
+        let mut report = WorkerReport {
             scopes: BTreeMap::from([(warm(), scope)]),
             clock_offset_ms: self.offsets.get(&worker.region).copied().unwrap_or(0),
             ..WorkerReport::default()
+        };
+        if let Some(more) = self.worker_says.get(&worker.region) {
+            more(&mut report);
         }
+        report
     }
 
     /// A node's report of what it reaches.
@@ -443,14 +454,17 @@ impl World {
                 .get(&(name.clone(), other.clone()))
                 .or_else(|| self.cut.get(&(other.clone(), name.clone())))
                 .or_else(|| self.lost.get(other));
-            let reach = match cut {
-                Some(since) => Reach::Down { for_ms: Millis(self.now.since(*since).0.max(1)) },
-                None => Reach::Up { rtt_us: 70_000 },
+            let way = match cut {
+                Some(since) => Path::down(Millis(self.now.since(*since).0.max(1))),
+                None => Path::up(70_000),
             };
             let ago = cut.map_or(Millis(200), |since| self.now.since(*since));
-            report.control.insert(other.clone(), reach);
-            report.data.insert(other.clone(), reach);
+            report.control.insert(other.clone(), way);
+            report.data.insert(other.clone(), way);
             report.arrived_ago.insert(other.clone(), ago);
+        }
+        if let Some(more) = self.says.get(name) {
+            more(&mut report);
         }
         let command = Command::Report(Report { region: name.clone(), report });
         let node = self.machine.cluster().unwrap().config.regions[name].node;

@@ -11,10 +11,11 @@ use cryptorun_core::command::{
 use cryptorun_core::config::{ClusterConfig, ClusterId, Limits, RegionConfig};
 use cryptorun_core::directive;
 use cryptorun_core::machine::Machine;
+use cryptorun_core::path::Path;
 use cryptorun_core::people::{Actor, Grant, OperatorId, Person, Role as PersonRole};
 use cryptorun_core::promotion::{Kind, PromotionId};
 use cryptorun_core::region::{RegionName, SHIPPED_ALIASES};
-use cryptorun_core::report::{Reach, RegionReport};
+use cryptorun_core::report::RegionReport;
 use cryptorun_core::scope::{Mode, PartitionWrites, ScopeId, ScopePolicy, Tier};
 use cryptorun_core::session::SessionKey;
 use cryptorun_core::steps;
@@ -119,23 +120,23 @@ impl Cluster {
             if lost.contains_key(&region) {
                 continue;
             }
-            let reach: BTreeMap<RegionName, Reach> = SHIPPED_ALIASES
+            let ways: BTreeMap<RegionName, Path> = SHIPPED_ALIASES
                 .iter()
                 .filter(|(other, _)| other != name)
                 .map(|(other, _)| {
                     let other = RegionName::from(*other);
-                    let reach = match lost.get(&other) {
-                        Some(for_ms) => Reach::Down { for_ms: *for_ms },
-                        None => Reach::Up { rtt_us: 1000 },
+                    let way = match lost.get(&other) {
+                        Some(for_ms) => Path::down(*for_ms),
+                        None => Path::up(1000),
                     };
-                    (other, reach)
+                    (other, way)
                 })
                 .collect();
             let arrived_ago = lost.iter().map(|(region, span)| (region.clone(), *span)).collect();
             let report = RegionReport {
                 wall: self.clock.wall(),
-                control: reach.clone(),
-                data: reach,
+                control: ways.clone(),
+                data: ways,
                 arrived_ago,
                 ..RegionReport::default()
             };

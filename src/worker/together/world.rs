@@ -226,11 +226,13 @@ impl World {
         let status = watch::Sender::new(Status::default());
         let reporter = Arc::new(Sources {
             clock: platform.clock.clone(),
+            spawn: platform.spawn.clone(),
             standing: standing.clone(),
             regions: regions.clone(),
             queue: queue.clone(),
             scopes: BTreeMap::from([(warm(), (sink.clone(), status.subscribe()))]),
             feeds: BTreeMap::new(),
+            proving: Arc::default(),
         });
         let line = Arc::new(Line { cluster: self.cluster.clone(), region: own.clone() });
         let keeper = Keeper::new(

@@ -81,6 +81,7 @@ impl<'a> Reign<'a> {
             self.keep_in_flight().await;
         }
         self.feeder.end();
+        self.parts.status.send_modify(|status| status.due = None);
         let scope = self.parts.sink.scope();
         tracing::warn!(%scope, token = %self.token, ?end, "reign over");
         end
@@ -90,10 +91,13 @@ impl<'a> Reign<'a> {
         let (scope, token) = (self.parts.sink.scope().clone(), self.token);
         let mut directives = self.parts.standing.watch_directives();
         let mut changes = self.parts.standing.watch_changes();
+        let due = self.next_due();
+        self.parts.status.send_modify(|status| status.due = Some(due));
         if self.parts.sink.view().last.is_none_or(|last| last.token != token) {
             self.write(Kind::EpochStart, empty()).await?;
         } else if self.last_kind() == Some(Kind::Barrier) {
             // The directive decides below whether it goes on or is handed over.
+            self.parts.status.send_modify(|status| status.due = None);
             self.drained = Some(Drained {
                 barrier: self.parts.sink.view().end,
                 resume_at: self.parts.platform.clock.boot() + RESUME_AFTER,
@@ -250,7 +254,11 @@ impl<'a> Reign<'a> {
             self.feeder.sealed(upto);
         }
         self.opened_at = parts.platform.clock.wall();
-        parts.status.send_modify(|status| status.input = self.feeder.input());
+        let due = (kind != Kind::Barrier).then(|| self.next_due());
+        parts.status.send_modify(|status| {
+            status.input = self.feeder.input();
+            status.due = due;
+        });
         Ok(())
     }
 
@@ -275,6 +283,11 @@ impl<'a> Reign<'a> {
 
     fn last_kind(&self) -> Option<Kind> {
         self.parts.sink.view().last.map(|last| last.kind)
+    }
+
+    /// Twice the time between two batches from now: whoever has not written by then hangs.
+    fn next_due(&self) -> BootTime {
+        self.parts.platform.clock.boot() + self.parts.seal_every * 2
     }
 
     /// Changes what reports say, and asks for one at once.

@@ -5,8 +5,8 @@
 //! from here (a tunnel, the lab's links), and that wins.
 
 use cryptorun_core::directive::Directive;
+use cryptorun_core::path::{Path, Watch};
 use cryptorun_core::region::RegionName;
-use cryptorun_core::report::Reach;
 use cryptorun_core::time::Millis;
 use cryptorun_platform::clock::{BootTime, Clock};
 use cryptorun_platform::net::Peers;
@@ -26,13 +26,11 @@ pub struct Regions {
     book: Mutex<BTreeMap<RegionName, Known>>,
 }
 
-#[derive(Clone, Debug)]
 struct Known {
     number: u64,
     /// Data of its primary last arrived.
     arrived: Option<BootTime>,
-    up: Option<Duration>,
-    down_since: Option<BootTime>,
+    watch: Watch,
 }
 
 impl Regions {
@@ -65,7 +63,7 @@ impl Regions {
             return known.number;
         }
         let number = book.len() as u64 + 1;
-        let known = Known { number, arrived: None, up: None, down_since: None };
+        let known = Known { number, arrived: None, watch: Watch::default() };
         book.insert(region.clone(), known);
         number
     }
@@ -83,19 +81,27 @@ impl Regions {
         }
     }
 
-    pub fn probed(&self, region: &RegionName, round_trip: Option<Duration>) {
+    /// A probe sent at `sent` has come back, or has not.
+    pub fn probed(&self, region: &RegionName, sent: BootTime, answered: bool) {
         let now = self.clock.boot();
         if let Some(known) = self.book().get_mut(region) {
-            known.up = round_trip;
-            known.down_since = match round_trip {
-                Some(_) => None,
-                None => Some(known.down_since.unwrap_or(now)),
-            };
+            match answered {
+                true => known.watch.answered(now.millis(), micros(now - sent)),
+                false => known.watch.failed(sent.millis(), now.millis()),
+            }
+        }
+    }
+
+    /// This process stood still for so long: nobody looked, and nothing could arrive.
+    pub fn stood_still(&self, span: Duration) {
+        for known in self.book().values_mut() {
+            known.watch.stood_still(millis(span));
+            known.arrived = known.arrived.map(|at| at + span);
         }
     }
 
     pub fn is_up(&self, region: &RegionName) -> bool {
-        self.book().get(region).is_none_or(|known| known.down_since.is_none())
+        self.book().get(region).is_none_or(|known| known.watch.is_up())
     }
 
     pub fn arrived_ago(&self) -> BTreeMap<RegionName, Millis> {
@@ -106,22 +112,21 @@ impl Regions {
             .collect()
     }
 
-    pub fn reach(&self) -> BTreeMap<RegionName, Reach> {
-        let now = self.clock.boot();
-        let reach = |known: &Known| match (known.up, known.down_since) {
-            (_, Some(since)) => Some(Reach::Down { for_ms: millis(now - since) }),
-            (Some(rtt), None) => {
-                Some(Reach::Up { rtt_us: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX) })
-            }
-            (None, None) => None,
-        };
+    pub fn ways(&self) -> BTreeMap<RegionName, Path> {
+        let now = self.clock.boot().millis();
         let book = self.book();
-        book.iter().filter_map(|(region, known)| Some((region.clone(), reach(known)?))).collect()
+        let way =
+            |(region, known): (&RegionName, &Known)| Some((region.clone(), known.watch.path(now)?));
+        book.iter().filter_map(way).collect()
     }
 
     fn book(&self) -> MutexGuard<'_, BTreeMap<RegionName, Known>> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub fn millis(duration: Duration) -> Millis {

@@ -23,6 +23,7 @@ use cryptorun_core::scope::Role;
 use cryptorun_core::time::WallTime;
 use cryptorun_core::token::Token;
 use cryptorun_platform::Platform;
+use cryptorun_platform::clock::BootTime;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -45,6 +46,8 @@ pub struct Status {
     pub token: Token,
     pub barrier: Option<Position>,
     pub input: WallTime,
+    /// When a holder that works has written its next batch; none where none is due.
+    pub due: Option<BootTime>,
     /// Behind the source that last answered, in records.
     pub records_behind: u64,
 }
