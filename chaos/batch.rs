@@ -1,5 +1,6 @@
 //! Many seeds at once, one runtime and one thread each, and what they reached together.
 
+use crate::labelled::{Confusion, Label};
 use crate::tally::Tally;
 use crate::world::{Options, Outcome, run};
 use std::sync::Mutex;
@@ -60,4 +61,37 @@ pub fn run_seeds(
     let mut batch = batch.into_inner().unwrap_or_else(PoisonError::into_inner);
     batch.bad.sort();
     batch
+}
+
+/// Runs labelled seeds on so many threads: what each was called, and what went wrong besides.
+pub fn run_labelled(
+    list: &[(u64, Label)],
+    jobs: usize,
+    each: impl Fn(&Outcome) + Sync,
+) -> (Confusion, Vec<(u64, Vec<String>)>) {
+    let next = AtomicU64::new(0);
+    let found = Mutex::new((Confusion::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed));
+                    let Some((seed, label)) = at.ok().and_then(|at| list.get(at)) else { return };
+                    let options = Options { label: Some(*label), ..Options::default() };
+                    let outcome = run(*seed, options);
+                    each(&outcome);
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(called) = &outcome.called {
+                        found.0.add(called);
+                    }
+                    if !outcome.violations.is_empty() {
+                        found.1.push((*seed, outcome.violations));
+                    }
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.1.sort();
+    found
 }

@@ -6,7 +6,7 @@ use crate::nemesis::Nemesis;
 use crate::net::spawn;
 use crate::network::{PERSON, WORKER};
 use crate::world::{Theme, World};
-use crate::{line, node, people, worker};
+use crate::{labelled, line, node, people, worker};
 use cryptorun_control::api::ReadQuery;
 use cryptorun_core::config::{ClusterConfig, Limits, RegionConfig};
 use cryptorun_core::machine::Machine;
@@ -63,7 +63,9 @@ fn config(world: &World) -> ClusterConfig {
         partition_writes: PartitionWrites::Stop,
         residency: None,
     };
-    let mode = if world.below(2) == 0 { Mode::Auto } else { Mode::Approve };
+    // A promotion that goes through would end what is to be named.
+    let asks = world.theme == Theme::Labelled || world.below(2) > 0;
+    let mode = if asks { Mode::Approve } else { Mode::Auto };
     let quiet = matches!(world.theme, Theme::OneLink | Theme::ControlOnly);
     let people_needed = if world.below(4) == 0 { 1 } else { 2 };
     let mut scopes = BTreeMap::from([(warm(), policy(&REGIONS, mode, people_needed))]);
@@ -229,7 +231,9 @@ impl Cluster {
 
     pub fn leader(&self) -> Option<node::NodeHandle> {
         let state = self.world.state();
-        state.nodes.values().find(|n| n.node.leadership().borrow().anchored).cloned()
+        let lead = state.nodes.values().filter(|n| n.node.leadership().borrow().anchored);
+        // One that is cut off learns late of the next.
+        lead.max_by_key(|n| n.node.leadership().borrow().term).cloned()
     }
 
     /// Processes whose disks failed stop by themselves, as a supervisor sees it.
@@ -384,11 +388,20 @@ pub(crate) async fn story(world: Arc<World>) {
         cluster.start_worker(place);
     }
     let mut nemesis = Nemesis::new(world.clone());
-    let clients = people::start(&world);
-    let end = world.now() + Duration::from_secs(world.options.seconds);
-    while world.now() < end && !world.is_bad() {
-        nemesis.next(&mut cluster).await;
-    }
+    let clients = match world.options.label {
+        Some(label) => {
+            labelled::run(&world, &mut cluster, label).await;
+            Vec::new()
+        }
+        None => {
+            let clients = people::start(&world);
+            let end = world.now() + Duration::from_secs(world.options.seconds);
+            while world.now() < end && !world.is_bad() {
+                nemesis.next(&mut cluster).await;
+            }
+            clients
+        }
+    };
     if world.is_bad() {
         clients.iter().for_each(JoinHandle::abort);
     } else {

@@ -20,6 +20,7 @@ pub mod crash;
 mod ending;
 pub mod explain;
 pub mod invariants;
+pub mod labelled;
 mod line;
 mod log;
 pub mod mutants;
@@ -34,7 +35,7 @@ pub mod tally;
 mod worker;
 pub mod world;
 
-pub use batch::{Batch, run_seeds};
+pub use batch::{Batch, run_labelled, run_seeds};
 pub use mutants::Mutant;
 pub use world::{Options, Outcome, Theme, run};
 

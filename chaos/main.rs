@@ -3,8 +3,10 @@
 
 use clap::{Parser, Subcommand};
 use cryptorun_chaos::crash::power;
+use cryptorun_chaos::labelled::{self, Label};
 use cryptorun_chaos::{
-    Batch, Mutant, Options, Outcome, bend, crash, explain, mutants, run, run_seeds, tally,
+    Batch, Mutant, Options, Outcome, bend, crash, explain, mutants, run, run_labelled, run_seeds,
+    tally,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,6 +41,9 @@ struct Setting {
     /// Put a bug in, by its name in `mutants`.
     #[arg(long, value_parser = mutant)]
     mutant: Option<&'static Mutant>,
+    /// One fault of this class, as `detect` runs it.
+    #[arg(long)]
+    label: Option<Label>,
 }
 
 #[derive(Subcommand)]
@@ -62,6 +67,21 @@ enum Verb {
         /// Say how often each fault and each rare state was reached.
         #[arg(long)]
         table: bool,
+    },
+    /// Runs one fault of a known class each, and says what it was called: the confusion matrix.
+    Detect {
+        /// How many, from each label in turn; without it the held-out list.
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// The first.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// Only these labels.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Label>,
+        /// At a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
     },
     /// Prints a seed's whole trace.
     Replay {
@@ -159,6 +179,7 @@ fn main() -> ExitCode {
         Verb::Run { seeds, from, setting, twice, jobs, table } => {
             runs(from..from + seeds, setting, twice, jobs, table)
         }
+        Verb::Detect { seeds, from, only, jobs } => code(detect(seeds, from, &only, jobs)),
         Verb::Replay { seed, setting } => {
             let outcome = traced(seed, setting);
             print!("{}", outcome.trace);
@@ -193,8 +214,52 @@ fn code(good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn traced(seed: u64, Setting { seconds, mutant }: Setting) -> Outcome {
-    run(seed, Options { seconds, mutant, keep_trace: true })
+fn traced(seed: u64, Setting { seconds, mutant, label }: Setting) -> Outcome {
+    run(seed, Options { seconds, mutant, label, keep_trace: true })
+}
+
+/// So many runs, in permille, must be called right.
+const RIGHT_MIN_PERMILLE: u64 = 980;
+
+/// True when enough were called right, nobody was called lost wrongly, and nothing else broke.
+fn detect(seeds: Option<u64>, from: u64, only: &[Label], jobs: usize) -> bool {
+    let begun = Instant::now();
+    let list = match seeds {
+        Some(seeds) => Ok((from..from + seeds).map(|seed| (seed, Label::of(seed))).collect()),
+        None => labelled::held_out(),
+    };
+    let mut list: Vec<(u64, Label)> = match list {
+        Ok(list) => list,
+        Err(why) => {
+            println!("WRONG the held-out list: {why}");
+            return false;
+        }
+    };
+    list.retain(|(_, label)| only.is_empty() || only.contains(label));
+    let progress = Progress::new(list.len() as u64);
+    let (confusion, bad) = run_labelled(&list, jobs, |outcome| {
+        progress.done_with_one();
+        let Some(called) = outcome.called.as_ref().filter(|called| !called.right) else { return };
+        println!(
+            "seed {} was {} and was called {}: explain {0} --label {1}",
+            outcome.seed, called.label, called.class
+        );
+    });
+    for (seed, why) in &bad {
+        println!("seed {seed}: {}", why.join("\n    "));
+    }
+    println!("\n{confusion}");
+    let permille = confusion.right_permille();
+    println!(
+        "{} of {} runs called right, {}.{} %; {} bad; {:.1} s",
+        confusion.right,
+        confusion.runs,
+        permille / 10,
+        permille % 10,
+        bad.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    permille >= RIGHT_MIN_PERMILLE && bad.is_empty() && confusion.runs == list.len() as u64
 }
 
 /// Says now and then how far a long run is, on stderr.
@@ -227,13 +292,13 @@ impl Progress {
 
 fn runs(
     seeds: std::ops::Range<u64>,
-    Setting { seconds, mutant }: Setting,
+    Setting { seconds, mutant, label }: Setting,
     twice: bool,
     jobs: usize,
     table: bool,
 ) -> ExitCode {
     let begun = Instant::now();
-    let options = Options { seconds, mutant, keep_trace: false };
+    let options = Options { seconds, mutant, label, keep_trace: false };
     let progress = Progress::new(seeds.end - seeds.start);
     let batch = run_seeds(seeds, jobs, options, twice, |outcome: &Outcome| {
         progress.done_with_one();
@@ -386,7 +451,7 @@ struct Caught {
 }
 
 fn catch(mutant: &'static Mutant, start: u64, seconds: u64) -> Option<Caught> {
-    let options = Options { seconds, mutant: Some(mutant), keep_trace: false };
+    let options = Options { seconds, mutant: Some(mutant), ..Options::default() };
     (start..start + SEEDS_EACH_MAX).find_map(|seed| {
         let outcome = run(seed, options);
         let first = outcome.violations.first()?;

@@ -204,6 +204,7 @@ impl Nemesis {
                 0 => self.hide_holder(),
                 _ => self.leave_behind(),
             },
+            Theme::Labelled => {}
             Theme::All | Theme::Wild => match self.world.below(100) {
                 0..16 => self.crash_node(cluster).await,
                 16..26 => self.crash_worker(cluster).await,
@@ -544,19 +545,8 @@ impl Nemesis {
             1 => world.span_ms(3500, 6500),
             _ => world.span_ms(1000, 12_000),
         };
-        let until = world.now() + span;
-        {
-            let mut state = world.state();
-            if !state.alive.contains_key(&end) || state.frozen.contains_key(&end) {
-                return;
-            }
-            state.frozen.insert(end, until);
-            if let Some(node) = state.nodes.get(&end) {
-                node.tasks.freeze();
-            }
-            if let Some(worker) = state.workers.get(&end) {
-                worker.tasks.freeze();
-            }
+        if world.state().frozen.contains_key(&end) || !freeze(&world, end, span) {
+            return;
         }
         world.event(format_args!("{end} stands still for {span:?}"));
         self.later(span, Undo::Thaw(end));
@@ -720,7 +710,24 @@ async fn show_token_below(world: &World, worker: &crate::worker::WorkerHandle) {
     }
 }
 
-fn thaw(world: &World, end: u64) {
+/// A process stands still for so long, or until it is thawed; false where there is none.
+pub(crate) fn freeze(world: &World, end: u64, span: Duration) -> bool {
+    let until = world.now() + span;
+    let mut state = world.state();
+    if !state.alive.contains_key(&end) {
+        return false;
+    }
+    state.frozen.insert(end, until);
+    if let Some(node) = state.nodes.get(&end) {
+        node.tasks.freeze();
+    }
+    if let Some(worker) = state.workers.get(&end) {
+        worker.tasks.freeze();
+    }
+    true
+}
+
+pub(crate) fn thaw(world: &World, end: u64) {
     let mut state = world.state();
     state.frozen.remove(&end);
     let held = state.nodes.get(&end).map_or(0, |node| node.tasks.thaw());

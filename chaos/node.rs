@@ -36,6 +36,8 @@ pub(crate) struct NodeHandle {
     pub node: Arc<Node>,
     pub api: Api,
     pub disk: SimDisk,
+    /// What its HTTP front would count in.
+    pub metrics: Metrics,
     pub tasks: Arc<Life>,
 }
 
@@ -133,13 +135,14 @@ pub(crate) async fn start(
         }
     };
     let log = SimLog::wrap(RaftLog::new(node.clone(), platform.clone()), world.clone(), life);
-    let api = api(id, &log, &platform, &remains.history).ok_or("no history")?;
+    let metrics = Metrics::new();
+    let api = api(id, &log, &platform, &remains.history, &metrics).ok_or("no history")?;
     log.set_forward_handler(Arc::new(Answerer(api.clone())));
     let spawner = SimSpawn(tasks.clone());
     spawner.spawn("detector", Box::pin(detector::detect(api.clone())));
     spawner.spawn("controller", Box::pin(controller::control(log.clone(), platform.clone())));
-    let handle =
-        NodeHandle { id, life, node: node.clone(), api, disk: remains.disk.clone(), tasks };
+    let disk = remains.disk.clone();
+    let handle = NodeHandle { id, life, node: node.clone(), api, disk, metrics, tasks };
     {
         let mut state = world.state();
         state.services.insert(id, node.service());
@@ -149,7 +152,13 @@ pub(crate) async fn start(
     Ok(())
 }
 
-fn api(id: u64, log: &Arc<SimLog>, platform: &Platform, history: &SimDisk) -> Option<Api> {
+fn api(
+    id: u64,
+    log: &Arc<SimLog>,
+    platform: &Platform,
+    history: &SimDisk,
+    metrics: &Metrics,
+) -> Option<Api> {
     let history = History::open(Arc::new(history.clone()), 1 << 20).ok()?;
     let others = NODES.into_iter().filter(|other| *other != id);
     Some(Api::new(Parts {
@@ -165,7 +174,7 @@ fn api(id: u64, log: &Arc<SimLog>, platform: &Platform, history: &SimDisk) -> Op
             .collect::<BTreeMap<_, _>>(),
         leases: LeaseWatch::default(),
         history: Arc::new(history),
-        metrics: Metrics::new(),
+        metrics: metrics.clone(),
     }))
 }
 

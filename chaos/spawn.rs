@@ -14,6 +14,8 @@ pub(crate) struct Life {
     frozen: AtomicBool,
     /// Polls that had to wait: what a freeze changed.
     held: AtomicU64,
+    /// The one task that stands still by itself, by name.
+    stuck: Mutex<Option<&'static str>>,
     waiting: Mutex<Vec<Waker>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -23,9 +25,15 @@ impl Life {
         self.frozen.store(true, Ordering::Relaxed);
     }
 
+    /// One task hangs while the others go on.
+    pub fn freeze_one(&self, task: &'static str) {
+        *lock(&self.stuck) = Some(task);
+    }
+
     /// Goes on; how much had been held up.
     pub fn thaw(&self) -> u64 {
         self.frozen.store(false, Ordering::Relaxed);
+        *lock(&self.stuck) = None;
         let waiting = std::mem::take(&mut *lock(&self.waiting));
         waiting.into_iter().for_each(Waker::wake);
         self.held.swap(0, Ordering::Relaxed)
@@ -43,8 +51,8 @@ impl Life {
 pub(crate) struct SimSpawn(pub Arc<Life>);
 
 impl Spawn for SimSpawn {
-    fn spawn(&self, _name: &'static str, task: BoxFuture<'static, ()>) -> Task {
-        let gated = Gated { task, life: self.0.clone() };
+    fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>) -> Task {
+        let gated = Gated { name, task, life: self.0.clone() };
         let handle = cryptorun_raft::runtime::spawn(gated);
         let mut tasks = lock(&self.0.tasks);
         if tasks.len() > 256 {
@@ -62,6 +70,7 @@ impl Spawn for SimSpawn {
 }
 
 struct Gated {
+    name: &'static str,
     task: BoxFuture<'static, ()>,
     life: Arc<Life>,
 }
@@ -70,7 +79,8 @@ impl Future for Gated {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.life.frozen.load(Ordering::Relaxed) {
+        let stuck = || *lock(&self.life.stuck) == Some(self.name);
+        if self.life.frozen.load(Ordering::Relaxed) || stuck() {
             self.life.held.fetch_add(1, Ordering::Relaxed);
             lock(&self.life.waiting).push(context.waker().clone());
             return Poll::Pending;

@@ -3,6 +3,7 @@
 
 use crate::cluster;
 use crate::invariants::{Event, Invariant};
+use crate::labelled::{Called, Label};
 use crate::mutants::Mutant;
 use crate::network::Network;
 use crate::node::NodeHandle;
@@ -24,11 +25,13 @@ pub struct Options {
     pub keep_trace: bool,
     /// A bug on purpose.
     pub mutant: Option<&'static Mutant>,
+    /// One fault whose class is known, in place of all of them.
+    pub label: Option<Label>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seconds: 60, keep_trace: false, mutant: None }
+        Self { seconds: 60, keep_trace: false, mutant: None, label: None }
     }
 }
 
@@ -45,6 +48,8 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// What was reached: fault kinds that had an effect, rare states, figures.
     pub tally: Tally,
+    /// What a labelled run was called.
+    pub called: Option<Called>,
     /// The trace, if kept.
     pub trace: String,
 }
@@ -62,6 +67,8 @@ pub enum Theme {
     ControlOnly,
     /// Holders that some still see and others do not, again and again.
     HalfSeen,
+    /// One fault whose class is known.
+    Labelled,
 }
 
 impl Theme {
@@ -187,7 +194,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
 
 impl World {
     fn new(seed: u64, options: Options) -> Self {
-        let theme = Theme::of(seed);
+        let theme = if options.label.is_some() { Theme::Labelled } else { Theme::of(seed) };
         let mut state = State {
             random: seed,
             keep: options.keep_trace,

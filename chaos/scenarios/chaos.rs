@@ -8,7 +8,7 @@
 //! `duty.rs` for who is at work meanwhile, `holders.rs` and `end.rs` for the verdicts.
 
 mod act;
-mod bend;
+pub mod bend;
 mod clients;
 mod disks;
 mod duty;

@@ -8,12 +8,13 @@
 //! What always holds: no process outlives a scenario, however it ends; nothing is judged by what a
 //! stage of it believes.
 //!
-//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `overload.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `strangers.rs`,
+//! Next: `kill_matrix.rs`, `killed_nodes.rs`, `overload.rs`, `region_lost.rs`, `stopped_primary.rs`, `cut_links.rs`, `diagnosis.rs`, `strangers.rs`,
 //! `day_two.rs`, `chaos.rs`.
 
 mod chaos;
 mod cut_links;
 mod day_two;
+mod diagnosis;
 mod judge;
 mod kill_matrix;
 mod killed_nodes;
@@ -100,6 +101,8 @@ enum Scenario {
     StoppedPrimary,
     /// Each link cut, both directions and one; each region cut off
     CutLinks,
+    /// One fault after the other, and what each is called
+    Diagnosis,
     /// Those who may not come in
     Strangers,
     /// Upgrade, certificates, replacement, restore and lost quorum, each by its runbook
@@ -111,11 +114,12 @@ enum Scenario {
 }
 
 impl Scenario {
-    const EACH: [Self; 8] = [
+    const EACH: [Self; 9] = [
         Self::Strangers,
         Self::KilledNodes,
         Self::Overload,
         Self::CutLinks,
+        Self::Diagnosis,
         Self::StoppedPrimary,
         Self::RegionLost,
         Self::DayTwo,
@@ -130,6 +134,7 @@ impl Scenario {
             Self::RegionLost => region_lost::run(arguments, verdicts).await,
             Self::StoppedPrimary => stopped_primary::run(arguments, verdicts).await,
             Self::CutLinks => cut_links::run(arguments, verdicts).await,
+            Self::Diagnosis => diagnosis::run(arguments, verdicts).await,
             Self::Strangers => strangers::run(arguments, verdicts).await,
             Self::DayTwo => day_two::run(arguments, verdicts).await,
             Self::Chaos => chaos::run(arguments, verdicts).await,
