@@ -71,7 +71,7 @@ pub fn now() -> BootTime {
 }
 
 pub fn since(then: BootTime) -> Millis {
-    Millis(u64::try_from((now() - then).as_millis()).unwrap_or(u64::MAX))
+    (now() - then).into()
 }
 
 /// Until `span` after `then`.

@@ -5,7 +5,7 @@ use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::region::RegionName;
 use cryptorun_core::rules::RuleId;
 use cryptorun_core::scope::{ScopeId, Tier};
-use cryptorun_core::time::{Millis, WallTime};
+use cryptorun_core::time::WallTime;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -202,11 +202,6 @@ impl std::fmt::Display for Window {
 /// A span such as `90s` or `10m`.
 pub fn span(text: &str) -> Result<Duration, String> {
     cryptorun_platform::settings::parse_duration(text).map_err(|e| e.to_string())
-}
-
-/// A span in whole milliseconds.
-pub fn millis(span: Duration) -> Millis {
-    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn request_key(text: &str) -> Result<String, String> {

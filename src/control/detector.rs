@@ -64,8 +64,8 @@ async fn look_around(api: &Api, stalls: &Stalls) {
             let now = (clock.boot(), clock.wall());
             let report = compose(api, machine, &probes, now).map(|report| RegionReport {
                 answers,
-                stood_still: millis(longest),
-                held_up: millis(all),
+                stood_still: longest.into(),
+                held_up: all.into(),
                 ..report
             });
             (report, report_every(machine))
@@ -196,8 +196,4 @@ async fn tell(api: &Api, report: RegionReport) -> bool {
     // The recorder says so when the disk does not take history.
     let _ = api.parts().history.append(&Line { at, what: What::Report(Box::new(own)) });
     committed.is_some()
-}
-
-fn millis(span: Duration) -> Millis {
-    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

@@ -123,7 +123,7 @@ struct LagQuery {
 
 async fn lag(State(health): State<Health>, Query(query): Query<LagQuery>) -> Response {
     let max = match parse_duration(&query.max) {
-        Ok(max) => Millis(u64::try_from(max.as_millis()).unwrap_or(u64::MAX)),
+        Ok(max) => Millis::from(max),
         Err(why) => {
             return (StatusCode::BAD_REQUEST, format!("max {why}, for example 90s\n"))
                 .into_response();

@@ -39,6 +39,13 @@ impl Millis {
     }
 }
 
+impl From<std::time::Duration> for Millis {
+    /// Whole milliseconds; the longest span there is for one that is longer.
+    fn from(span: std::time::Duration) -> Self {
+        Self(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 impl fmt::Display for Millis {
     /// `840 ms`, `9.4 s`, `63 s`, `12 min`: as an operator would say it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -421,7 +421,7 @@ impl Api {
         let since = self.standing.answered_ago().filter(|_| cut_off);
         PartitionState {
             partition_mode: cut_off,
-            since: since.map(crate::warm::regions::millis),
+            since: since.map(Into::into),
             region: self.region.clone(),
         }
     }

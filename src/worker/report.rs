@@ -5,12 +5,12 @@ use crate::keeper::Reporter;
 use crate::queue::Queue;
 use crate::sink::Sink;
 use crate::standing::Standing;
-use crate::warm::regions::{Regions, millis};
+use crate::warm::regions::Regions;
 use crate::warm::scope::Status;
 use cryptorun_core::decide::Verdict;
 use cryptorun_core::report::{ScopeReport, WorkerReport};
 use cryptorun_core::scope::ScopeId;
-use cryptorun_core::time::WallTime;
+use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_platform::clock::{BootTime, Clock};
 use cryptorun_platform::spawn::Spawn;
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ fn of(sink: &Sink, status: &watch::Receiver<Status>, now: BootTime) -> ScopeRepo
     let visible = sink.visible(status.token);
     let watermark = view.last.map(|last| last.watermark).unwrap_or_default();
     // A batch that is not written when it is due is work undone, whoever should tell hangs himself.
-    let late = status.due.map_or(0, |due| millis(now - due).0);
+    let late = status.due.map_or(0, |due| Millis::from(now - due).0);
     let sound = if view.degraded.is_none() { Verdict::Yes } else { Verdict::No };
     ScopeReport {
         role: status.role,

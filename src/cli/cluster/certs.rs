@@ -55,7 +55,7 @@ struct Picture {
 
 pub async fn run(args: Certs, context: &mut Context) -> Ended {
     let processes = ask(context).await?;
-    let within = args.check.map_or(Millis(0), crate::args::millis);
+    let within = args.check.map_or(Millis(0), Millis::from);
     let picture = picture(processes, within);
     context.show(&picture, |picture, screen| text(picture, &screen.facts))?;
     let well = picture.findings.is_empty();

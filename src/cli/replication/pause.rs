@@ -1,11 +1,12 @@
 //! `pause`: maintenance, with an owner, a reason and an end.
 
 use crate::Ended;
-use crate::args::{ScopeArgs, millis, span};
+use crate::args::{ScopeArgs, span};
 use crate::client::transport::Method;
 use crate::context::Context;
 use crate::exit::Exit;
 use clap::Args;
+use cryptorun_core::time::Millis;
 use cryptorun_core::wire::PauseRequest;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct Pause {
 pub async fn run(args: Pause, context: &mut Context) -> Ended {
     let scope = args.scope.id();
     let reason = super::reason_needed(args.reason, &format!("pausing {scope}"), context)?;
-    let span = millis(args.span);
+    let span = Millis::from(args.span);
     let body =
         PauseRequest { tier: scope.tier, group: scope.group.to_string(), reason, for_ms: span.0 };
     let accepted = context.client.change(Method::Post, "/v1/pauses", &body).await?;

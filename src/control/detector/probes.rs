@@ -1,6 +1,5 @@
 //! The control path: this node asks every other node once a second.
 
-use super::millis;
 use crate::api::Api;
 use crate::forward::{self, Forwarded, Reply};
 use cryptorun_core::offset::{Filter, Offset};
@@ -62,7 +61,7 @@ impl Probes {
 
     /// This node stood still for so long: it did not look.
     pub fn stood_still(&mut self, span: Duration) {
-        self.0.values_mut().for_each(|probed| probed.watch.stood_still(millis(span)));
+        self.0.values_mut().for_each(|probed| probed.watch.stood_still(span.into()));
     }
 
     /// The ways there.

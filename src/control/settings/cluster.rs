@@ -11,7 +11,6 @@ use cryptorun_platform::settings::{Problems, Reader, SettingsError, read_file};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
 
 /// A sync of the log that the timings must leave room for.
 const FSYNC: Millis = Millis(5);
@@ -69,7 +68,7 @@ fn cluster(r: &Reader, sources: Option<&DataSources>) -> Option<ClusterConfig> {
 
 fn timing(r: &Reader) -> Option<Timing> {
     let profile = r.parsed::<Profile>("profile").example("wan").default(Profile::Wan);
-    let rtt = r.duration("rtt").example("140ms").optional().map(millis);
+    let rtt = r.duration("rtt").example("140ms").optional().map(Millis::from);
     let timing = Timing::of(profile);
     match timing.check(rtt.unwrap_or(timing.rtt_max), FSYNC) {
         Ok(()) => Some(timing),
@@ -282,7 +281,8 @@ fn enough_people(
 fn limits(r: &Reader, sources: Option<&DataSources>) -> Limits {
     let known = Limits::default();
     let limits = r.map("limits");
-    let span = |key: &str, default: Millis| limits.duration(key).optional().map_or(default, millis);
+    let span =
+        |key: &str, default: Millis| limits.duration(key).optional().map_or(default, Millis::from);
     let count = |key: &str, default: u32| {
         let field = limits.integer(key).example("3");
         u32::try_from(field.default(u64::from(default))).unwrap_or(default)
@@ -317,8 +317,4 @@ fn limits(r: &Reader, sources: Option<&DataSources>) -> Limits {
         limits.problem("report_fresh", reason, "10s");
     }
     limits_read
-}
-
-fn millis(span: Duration) -> Millis {
-    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }

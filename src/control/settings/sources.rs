@@ -90,10 +90,7 @@ fn sources(r: &Reader) -> Option<DataSources> {
         policies.map(policy).integer("lag_threshold_ms").example("500").optional();
     }
     let failover = replication.map("failover");
-    let unhealthy_timeout = failover
-        .duration("unhealthy_timeout")
-        .optional()
-        .map(|span| Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)));
+    let unhealthy_timeout = failover.duration("unhealthy_timeout").optional().map(Millis::from);
     let error_permille = failover
         .number("error_rate_threshold")
         .example("0.05")

@@ -121,7 +121,7 @@ impl DemoOptions {
     fn check(&self) -> Result<(), DemoError> {
         let timing = Timing::of(self.profile());
         let longest = self.links().0.into_iter().max().unwrap_or_default();
-        let rtt = Millis(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
+        let rtt = Millis::from(longest);
         timing.check(rtt, Millis(5)).map_err(|wrong| DemoError::Options(wrong.join("\n")))
     }
 }

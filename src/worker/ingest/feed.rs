@@ -1,10 +1,8 @@
 //! What leaves ingest: events for consumers, and the state of the feed for reports and metrics.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use cryptorun_core::report::FeedState;
-use cryptorun_core::time::Millis;
 use cryptorun_platform::clock::BootTime;
 
 use super::model::{IdRange, Level, Source, Symbol, Trade, VenueId};
@@ -139,11 +137,7 @@ impl FeedReport {
             gaps_open,
             bad_checksums: sum(|symbol| symbol.checksums_failed),
             quarantined: self.quarantined,
-            silent: Millis(millis(now - self.last_data.unwrap_or_default())),
+            silent: (now - self.last_data.unwrap_or_default()).into(),
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -383,7 +383,7 @@ impl World {
         tokio::time::sleep(STEP).await;
         let now = self.clock.boot();
         let lost = self.lost.lock().unwrap();
-        let lost = lost.iter().map(|(region, since)| (region.clone(), millis(now - *since)));
+        let lost = lost.iter().map(|(region, since)| (region.clone(), Millis::from(now - *since)));
         self.cluster.tick(&lost.collect());
     }
 
@@ -520,8 +520,4 @@ fn trade(id: u64, at_us: u64) -> Trade {
         taker: Side::Buy,
         at_us,
     }
-}
-
-fn millis(duration: Duration) -> Millis {
-    crate::warm::regions::millis(duration)
 }

@@ -95,7 +95,7 @@ impl Regions {
     /// This process stood still for so long: nobody looked, and nothing could arrive.
     pub fn stood_still(&self, span: Duration) {
         for known in self.book().values_mut() {
-            known.watch.stood_still(millis(span));
+            known.watch.stood_still(span.into());
             known.arrived = known.arrived.map(|at| at + span);
         }
     }
@@ -108,7 +108,7 @@ impl Regions {
         let now = self.clock.boot();
         self.book()
             .iter()
-            .filter_map(|(region, known)| Some((region.clone(), millis(now - known.arrived?))))
+            .filter_map(|(region, known)| Some((region.clone(), (now - known.arrived?).into())))
             .collect()
     }
 
@@ -127,8 +127,4 @@ impl Regions {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-pub fn millis(duration: Duration) -> Millis {
-    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
