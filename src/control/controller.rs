@@ -9,10 +9,10 @@
 
 use crate::log::{Committed, Log, Proposal, ProposeError, look};
 use cryptorun_core::command::{Command, SetLink};
-use cryptorun_core::diagnose::{Class, diagnose};
+use cryptorun_core::diagnose::region_lost;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Actor;
-use cryptorun_core::region::Link;
+use cryptorun_core::region::{Link, RegionName};
 use cryptorun_core::steps::{advance, ahead, is_under_way};
 use cryptorun_core::time::Millis;
 use cryptorun_platform::Platform;
@@ -178,14 +178,10 @@ fn links(machine: &Machine) -> Vec<Command> {
     const QUEUE_SMALL_BYTES: u64 = 1 << 20;
     /// Without progress for so long a reconciling region counts as isolated again (DESIGN §9).
     const STUCK: Millis = Millis::mins(10);
-    let lost: Vec<_> = diagnose(machine)
-        .into_iter()
-        .filter(|diagnosis| diagnosis.confirmed)
-        .filter_map(|diagnosis| match diagnosis.class {
-            Class::RegionLost { region } => Some(region),
-            _ => None,
-        })
-        .collect();
+    let is_lost = |region: &RegionName| {
+        region_lost(machine, region).is_some_and(|diagnosis| diagnosis.confirmed)
+    };
+    let lost: Vec<_> = machine.regions().keys().filter(|region| is_lost(region)).collect();
     let now = machine.now().log;
     let fresh =
         machine.cluster().map(|cluster| cluster.config.limits.report_fresh).unwrap_or_default();
@@ -197,10 +193,10 @@ fn links(machine: &Machine) -> Vec<Command> {
             own.map(|session| session.report.queue_bytes).sum::<u64>()
         };
         let link = match record.link {
-            Link::Connected | Link::Reconciling { .. } if lost.contains(name) => {
+            Link::Connected | Link::Reconciling { .. } if lost.contains(&name) => {
                 Link::Isolated { since: now }
             }
-            Link::Isolated { .. } if heard && !lost.contains(name) => {
+            Link::Isolated { .. } if heard && !lost.contains(&name) => {
                 Link::Reconciling { queued: queued(), progress: now }
             }
             Link::Reconciling { queued: before, progress } => {

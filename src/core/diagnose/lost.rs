@@ -19,7 +19,7 @@ fn renewed_ago(machine: &Machine, region: &RegionName) -> Option<Millis> {
 /// Lost: all other regions (two or more) reach none of its services, no data of it arrives, and neither
 /// a report of it nor a renewal of its workers commits. Any one sign of life is enough to be only cut
 /// off from somebody.
-pub(super) fn region_lost(machine: &Machine, region: &RegionName) -> Option<Diagnosis> {
+pub fn region_lost(machine: &Machine, region: &RegionName) -> Option<Diagnosis> {
     let record = machine.regions().get(region)?;
     let others = machine.regions().len().checked_sub(1)?;
     let witnesses: Vec<&RegionRecord> = neighbours(machine, region).collect();
