@@ -29,33 +29,22 @@ pub fn run_seeds(
     twice: bool,
     each: impl Fn(&Outcome) + Sync,
 ) -> Batch {
-    let next = AtomicU64::new(seeds.start);
     let batch = Mutex::new(Batch { seeds: seeds.end - seeds.start, ..Batch::default() });
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let mut outcome = run(seed, options);
-                    if twice {
-                        let again = run(seed, options);
-                        if again.hash != outcome.hash {
-                            let (a, b) = (outcome.hash, again.hash);
-                            outcome.violations.push(format!("repeats: {a:016x} and {b:016x}"));
-                        }
-                    }
-                    each(&outcome);
-                    let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
-                    batch.tally.absorb(&outcome.tally);
-                    batch.events += outcome.events;
-                    if !outcome.violations.is_empty() {
-                        batch.bad.push((seed, outcome.violations));
-                    }
-                }
-            });
+    spread(seeds, jobs, |seed| {
+        let mut outcome = run(seed, options);
+        if twice {
+            let again = run(seed, options);
+            if again.hash != outcome.hash {
+                let (a, b) = (outcome.hash, again.hash);
+                outcome.violations.push(format!("repeats: {a:016x} and {b:016x}"));
+            }
+        }
+        each(&outcome);
+        let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.tally.absorb(&outcome.tally);
+        batch.events += outcome.events;
+        if !outcome.violations.is_empty() {
+            batch.bad.push((seed, outcome.violations));
         }
     });
     let mut batch = batch.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -69,29 +58,41 @@ pub fn run_labelled(
     jobs: usize,
     each: impl Fn(&Outcome) + Sync,
 ) -> (Confusion, Vec<(u64, Vec<String>)>) {
-    let next = AtomicU64::new(0);
     let found = Mutex::new((Confusion::default(), Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed));
-                    let Some((seed, label)) = at.ok().and_then(|at| list.get(at)) else { return };
-                    let options = Options { label: Some(*label), ..Options::default() };
-                    let outcome = run(*seed, options);
-                    each(&outcome);
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(called) = &outcome.called {
-                        found.0.add(called);
-                    }
-                    if !outcome.violations.is_empty() {
-                        found.1.push((*seed, outcome.violations));
-                    }
-                }
-            });
+    spread(0..list.len() as u64, jobs, |at| {
+        let Some((seed, label)) = usize::try_from(at).ok().and_then(|at| list.get(at)) else {
+            return;
+        };
+        let options = Options { label: Some(*label), ..Options::default() };
+        let outcome = run(*seed, options);
+        each(&outcome);
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(called) = &outcome.called {
+            found.0.add(called);
+        }
+        if !outcome.violations.is_empty() {
+            found.1.push((*seed, outcome.violations));
         }
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.1.sort();
     found
+}
+
+/// Does something with each number, on so many threads: whoever is free takes the next.
+pub fn spread(numbers: std::ops::Range<u64>, jobs: usize, work: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(numbers.start);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
+                        return;
+                    }
+                    work(number);
+                }
+            });
+        }
+    });
 }

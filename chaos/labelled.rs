@@ -1,8 +1,7 @@
 //! Runs with one fault each whose class we know: does the product call it by its name?
 //!
 //! A run founds the cluster, lets it come to rest, adds the noise of an ordinary day (lost and late
-//! messages, a process that stands still for a moment, a change of leader), then one fault, and keeps
-//! it up while the leader is asked once a second what is wrong. What it says for most of the last
+//! messages), then one fault, and keeps it up while the leader is asked once a second what is wrong. What it says for most of the last
 //! seconds is compared with the label; then everything is put right and the run ends as any other.
 //!
 //! Apart from the name: whatever the label, nobody may be called lost while any link of its region

@@ -35,7 +35,7 @@ pub mod tally;
 mod worker;
 pub mod world;
 
-pub use batch::{Batch, run_labelled, run_seeds};
+pub use batch::{Batch, run_labelled, run_seeds, spread};
 pub use mutants::Mutant;
 pub use world::{Options, Outcome, Theme, run};
 

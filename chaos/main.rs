@@ -6,7 +6,7 @@ use cryptorun_chaos::crash::power;
 use cryptorun_chaos::labelled::{self, Label};
 use cryptorun_chaos::{
     Batch, Mutant, Options, Outcome, bend, crash, explain, mutants, run, run_labelled, run_seeds,
-    tally,
+    spread, tally,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -464,27 +464,22 @@ fn catch(mutant: &'static Mutant, start: u64, seconds: u64) -> Option<Caught> {
 /// Runs each mutant from each start; prints the table. True when each was caught from most
 /// starts, and half of them soon enough.
 fn hunt(mutants: &[&'static Mutant], seconds: u64, starts: usize, jobs: usize) -> bool {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let rows = std::sync::Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(mutant) = mutants.get(at) else { return };
-                    let begun = Instant::now();
-                    let caught: Vec<Option<Caught>> =
-                        STARTS[..starts].iter().map(|s| catch(mutant, *s, seconds)).collect();
-                    let seeds = caught.iter().map(|caught| caught.as_ref().map(|c| c.seeds));
-                    let (seeds, took): (Vec<_>, _) = (seeds.collect(), begun.elapsed());
-                    eprintln!("{}: {seeds:?} seeds in {:.0} s", mutant.name, took.as_secs_f64());
-                    let mut rows = rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    rows.insert(at, caught);
-                }
-            });
-        }
+    let rows = Mutex::new(BTreeMap::new());
+    spread(0..mutants.len() as u64, jobs, |at| {
+        let Some((at, mutant)) =
+            usize::try_from(at).ok().and_then(|at| Some((at, mutants.get(at)?)))
+        else {
+            return;
+        };
+        let begun = Instant::now();
+        let caught: Vec<Option<Caught>> =
+            STARTS[..starts].iter().map(|s| catch(mutant, *s, seconds)).collect();
+        let seeds = caught.iter().map(|caught| caught.as_ref().map(|c| c.seeds));
+        let (seeds, took): (Vec<_>, _) = (seeds.collect(), begun.elapsed());
+        eprintln!("{}: {seeds:?} seeds in {:.0} s", mutant.name, took.as_secs_f64());
+        rows.lock().unwrap_or_else(PoisonError::into_inner).insert(at, caught);
     });
-    let rows = rows.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("| mutant | what is wrong | caught by | seeds, median | most |");
     println!("| --- | --- | --- | --- | --- |");
     let (mut all, mut medians) = (true, Vec::new());

@@ -58,14 +58,7 @@ pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), T
             None
         }
     };
-    let bends = std::env::temp_dir().join(format!("cryptorun-bends-{}", std::process::id()));
-    let bends = match Bends::build(&bends) {
-        Ok(bends) => Some(Rc::new(bends)),
-        Err(why) => {
-            println!("SKIPPED: what needs a C compiler: {why}");
-            None
-        }
-    };
+    let bends = Bends::of_this_run();
     let kinds: Vec<Kind> = Kind::ALL
         .into_iter()
         .filter(|kind| arguments.wants(kind.name()))

@@ -95,14 +95,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const FLAPS: Millis = Millis::secs(5);
 
 pub async fn run(arguments: &Arguments, verdicts: &mut Verdicts) -> Result<(), Trouble> {
-    let folder = std::env::temp_dir().join(format!("cryptorun-bends-{}", std::process::id()));
-    let bends = match Bends::build(&folder) {
-        Ok(bends) => Some(Rc::new(bends)),
-        Err(why) => {
-            println!("SKIPPED: what needs a C compiler: {why}");
-            None
-        }
-    };
+    let bends = Bends::of_this_run();
     let equipped = bends.clone();
     let wish = Wish {
         limits: &[("regrant_max", "1000")],

@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 const SOURCE: &str = include_str!("bend.c");
 /// Names a process's page to the library.
@@ -57,8 +58,20 @@ pub struct Bends {
 }
 
 impl Bends {
+    /// Those of this run; none, which is said, where there is no C compiler.
+    pub fn of_this_run() -> Option<Rc<Self>> {
+        let folder = std::env::temp_dir().join(format!("cryptorun-bends-{}", std::process::id()));
+        match Self::build(&folder) {
+            Ok(bends) => Some(Rc::new(bends)),
+            Err(why) => {
+                println!("SKIPPED: what needs a C compiler: {why}");
+                None
+            }
+        }
+    }
+
     /// Builds the library; why not, where there is no C compiler.
-    pub fn build(folder: &Path) -> Result<Self, String> {
+    fn build(folder: &Path) -> Result<Self, String> {
         let cannot = |error: std::io::Error| error.to_string();
         std::fs::create_dir_all(folder).map_err(cannot)?;
         let (source, library) = (folder.join("bend.c"), folder.join("bend.so"));
