@@ -1,6 +1,7 @@
 //! Workers' sessions: open, renew, give back, and what to be.
 
 use super::Api;
+use super::submit::Submitted;
 use crate::caller::{Caller, Need};
 use crate::log::{look, wait_applied};
 use crate::problem::ApiError;
@@ -81,7 +82,7 @@ impl Api {
             seq: request.seq,
             report: request.report,
         });
-        let (index, outcome) = self.submit(caller, None, command).await?;
+        let (index, outcome) = self.submit_renewal(caller, command).await?;
         let renewed = renewed(outcome)?;
         // Directives say by `rev` how new they are: no waiting on the renewal's path.
         Ok(self.look(|machine, at| RenewAnswer {
@@ -94,6 +95,28 @@ impl Api {
                 false => for_session(machine, &session),
             },
         }))
+    }
+
+    /// The same renewal in the log twice changes nothing and is answered alike. So one that was handed
+    /// to a leader that has died since is handed to the next as soon as that is known, not when its
+    /// worker tries again: by then a lease may be over.
+    async fn submit_renewal(
+        &self,
+        caller: &Caller,
+        command: Command,
+    ) -> Result<Submitted, ApiError> {
+        let mut leadership = self.log().leadership();
+        loop {
+            let known = *leadership.borrow_and_update();
+            let another = leadership.wait_for(|now| {
+                now.leader.is_some() && (now.term, now.leader) != (known.term, known.leader)
+            });
+            tokio::select! {
+                biased;
+                answer = self.submit(caller, None, command.clone()) => return answer,
+                Ok(_) = another => {}
+            }
+        }
     }
 
     /// `DELETE /v1/sessions/{id}`.

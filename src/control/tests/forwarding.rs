@@ -1,14 +1,16 @@
 //! What a node may bring to the leader in somebody's name.
 
+use super::sessions;
 use super::world::{EAST, WEST, World, person, worker};
 use crate::forward::{Failed, Forwarded, Reply, ask};
 use crate::log::{Log, Proposal};
 use cryptorun_core::command::{Approve, Command, PauseScope, Report};
 use cryptorun_core::people::Actor;
 use cryptorun_core::promotion::PromotionId;
-use cryptorun_core::report::RegionReport;
+use cryptorun_core::report::{RegionReport, WorkerReport};
 use cryptorun_core::time::Millis;
-use cryptorun_core::wire::{ClusterStatus, Problem, WordRequest};
+use cryptorun_core::wire::{ClusterStatus, Problem, RenewRequest, WordRequest};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A leader, and a follower that forwards to it and has the same machine.
@@ -111,6 +113,32 @@ async fn other_changes_travel_and_record_where_they_came_in() {
         )
         .await;
     assert_eq!(opened.status().as_u16(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_handed_to_a_leader_that_died_goes_to_the_next_at_once() {
+    let (leader, follower) = pair().await;
+    let opened = follower.api.open_session(&worker(WEST), sessions::open()).await.unwrap();
+    catch_up(&leader, &follower);
+    let next = World::node(3, "eu-west-1", leader.clock.clone(), 10_000);
+    next.log.initialize(BTreeMap::new()).await.unwrap();
+    catch_up(&leader, &next);
+    let renew = RenewRequest {
+        cluster: opened.renewed.cluster,
+        seq: opened.renewed.seq + 1,
+        report: WorkerReport::default(),
+    };
+    leader.log.set_commit_takes(Duration::from_secs(3600));
+    let caller = worker(WEST);
+    let renewal = follower.api.renew(&caller, opened.renewed.session, renew, None);
+    let election = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        follower.log.reach(&next.log, true);
+    };
+    let started = tokio::time::Instant::now();
+    let (answer, ()) = tokio::join!(renewal, election);
+    assert_eq!(answer.unwrap().renewed.seq, opened.renewed.seq + 1);
+    assert_eq!(started.elapsed(), Duration::from_millis(700), "not when the first try ran out");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use cryptorun_core::report::WorkerReport;
 use cryptorun_core::session::{SessionKey, WorkerAddresses};
 use cryptorun_core::wire::{OpenSessionRequest, Problem, RenewAnswer, RenewRequest};
 
-fn open() -> OpenSessionRequest {
+pub(super) fn open() -> OpenSessionRequest {
     OpenSessionRequest {
         boot: format!("{:016x}", 0xab),
         addresses: WorkerAddresses { api: "h:1".into(), data: "h:2".into() },
