@@ -52,9 +52,7 @@ pub fn explain(
     }
     let first = decide::fitting_kind(machine, scope, to);
     let mut kinds = vec![first];
-    kinds.extend(
-        [Kind::Switchover, Kind::Failover, Kind::Emergency].iter().filter(|k| **k != first),
-    );
+    kinds.extend(Kind::ALL.into_iter().filter(|kind| *kind != first));
     let mut decisions = Vec::new();
     for kind in kinds {
         decisions.push(decide::decide(machine, &ask(kind, None))?);

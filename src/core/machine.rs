@@ -15,6 +15,8 @@
 
 mod authority;
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
 mod classes;
 #[cfg(test)]
 mod day_two;

@@ -53,6 +53,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, the least costly first.
+    pub const ALL: [Self; 3] = [Self::Switchover, Self::Failover, Self::Emergency];
+
     /// The word operators type.
     pub fn as_str(self) -> &'static str {
         match self {

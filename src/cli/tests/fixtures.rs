@@ -1,7 +1,7 @@
 //! Fixed answers: 2026-01-02T14:02:31Z in a cluster called demo.
 
 use cryptorun_core::config::{ClusterConfig, Limits};
-use cryptorun_core::decide::{Choice, Decision, Loss, Predicate, PredicateName, Verdict};
+use cryptorun_core::decide::{Change, Choice, Decision, Loss, Predicate, PredicateName, Verdict};
 use cryptorun_core::diagnose::{Class, Diagnosis, Severity};
 use cryptorun_core::people::Actor;
 use cryptorun_core::plan::{Plan, Step};
@@ -196,7 +196,7 @@ pub fn predicates() -> Vec<Predicate> {
         age: None,
         verdict,
         hard: true,
-        fix: None,
+        turned_by: Vec::new(),
     };
     vec![
         predicate(
@@ -233,7 +233,7 @@ pub fn decision(kind: Kind) -> Decision {
         },
         plan: plan(kind),
         people: (2, 1),
-        changes: vec!["one more person".to_owned()],
+        changes: vec![Change::MorePeople { missing: 1 }],
     }
 }
 

@@ -188,7 +188,7 @@ async fn explain_says_what_to_type() {
       ! checks   C7             needs all     us-west-2
       ✗ people   1 of 2         needs 2       ben
     loss: at most 14 rows, 9.0 s (records 813–814, 2)
-    to go: one more person
+    to go: 1 more person
     waiting: P-2
     do: cryptorun replication approve P-2
     ");
@@ -275,6 +275,7 @@ fn simulation(reports: u64) -> Simulation {
         covered: (reports > 0).then_some((start, WallTime(start.0 + 60_000))),
         moments: if reports > 0 { vec![moment(61_000, Some(PromotionId(2)))] } else { Vec::new() },
         decisions: Hash::of(b"decisions"),
+        late: Vec::new(),
     }
 }
 

@@ -87,14 +87,17 @@ pub fn gone(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
     region_lost(machine, &scope.assigned).or_else(|| holder_lost(machine, scope))
 }
 
-/// The lease ran out and no regrant came, while the region's node still reports.
+/// The lease ran out and no regrant came, and its region is not what is lost: its node reports, or
+/// somebody reaches it, or there are too few to tell. Somebody must be asked all the same.
 pub(super) fn holder_lost(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
     let now = machine.now().log;
     let left = scope.phase == Phase::Vacant && !scope.history.is_empty();
     let kept = scope.kept_until.is_some_and(|until| now < until);
-    if !left || kept || !fresh(machine).any(|record| record.name == scope.assigned) {
+    if !left || kept {
         return None;
     }
+    let reports = fresh(machine).any(|record| record.name == scope.assigned);
+    let node = if reports { "reports" } else { "does not report, and not all have lost it" };
     let lasting = now.since(scope.phase_since);
     Some(Diagnosis {
         class: Class::HolderLost { scope: scope.id.clone(), region: scope.assigned.clone() },
@@ -104,7 +107,7 @@ pub(super) fn holder_lost(machine: &Machine, scope: &Scope) -> Option<Diagnosis>
         doubt: None,
         evidence: vec![
             format!("{} has had no holder for {lasting}", scope.id),
-            format!("the node of {} reports", scope.assigned),
+            format!("the node of {} {node}", scope.assigned),
         ],
     })
 }

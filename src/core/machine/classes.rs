@@ -2,7 +2,7 @@
 
 use super::world::{World, warm};
 use crate::command::{Command, RequestPromotion};
-use crate::decide::{self, Ask, Choice, PredicateName, Verdict};
+use crate::decide::{self, Ask, Change, Choice, PredicateName, Verdict};
 use crate::diagnose::{Class, Diagnosis, Severity, diagnose, health, offset};
 use crate::offset::Offset;
 use crate::path::{Path, Reach};
@@ -169,7 +169,7 @@ fn a_witness_with_a_wrong_clock_opens_nothing_and_bars_nobody() {
     assert_eq!(own.choice, Choice::Refuse);
     let names: Vec<_> = own.blocking().map(|p| p.name).collect();
     assert_eq!(names, [PredicateName::Witnesses]);
-    assert_eq!(own.changes[0], "a person asking");
+    assert_eq!(own.changes[0], Change::PersonAsks);
     let person = decide::decide(&world.machine, &ask(Some("ana"))).unwrap();
     assert_eq!(person.choice, Choice::Ask);
     let shown = person.predicates.iter().find(|p| p.name == PredicateName::Witnesses).unwrap();

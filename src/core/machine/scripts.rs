@@ -94,7 +94,11 @@ fn one(world: &mut World, line: &str) -> Option<String> {
                 Ok(explained) => {
                     let open = explained.command.unwrap_or_else(|| match explained.opens_in {
                         Some(span) => format!("nothing yet, {span} to wait"),
-                        None => format!("needs {}", explained.decision.changes.join(", ")),
+                        None => {
+                            let changes = explained.decision.changes.iter();
+                            let changes: Vec<String> = changes.map(ToString::to_string).collect();
+                            format!("needs {}", changes.join(", "))
+                        }
                     });
                     format!("{:?} {}: {open}", explained.decision.choice, explained.decision.kind)
                 }

@@ -35,6 +35,7 @@ pub(super) fn warm() -> ScopeId {
 }
 
 /// One sink and its worker.
+#[derive(Clone)]
 pub(super) struct Worker {
     region: RegionName,
     boot: u64,
@@ -55,6 +56,7 @@ pub(super) struct Worker {
     pub up: bool,
 }
 
+#[derive(Clone)]
 pub(super) struct World {
     pub machine: Machine,
     index: u64,
@@ -469,6 +471,16 @@ impl World {
         let command = Command::Report(Report { region: name.clone(), report });
         let node = self.machine.cluster().unwrap().config.regions[name].node;
         self.propose(Actor::Node(node), command).answer.unwrap();
+    }
+
+    /// A sink gets everything that any other has.
+    pub fn catch_up(&mut self, region: &RegionName) {
+        let Some(most) = self.workers.values().max_by_key(|worker| worker.end.seq) else { return };
+        let (chain, to) = (most.chain.clone(), most.end.seq);
+        if let Some(worker) = self.workers.get_mut(region) {
+            worker.take(&chain, to);
+        }
+        self.turn();
     }
 
     /// The scope of these worlds.
