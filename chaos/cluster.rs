@@ -2,11 +2,12 @@
 
 use crate::clock::SimClock;
 use crate::invariants::Event;
+use crate::labelled::{self, Label};
 use crate::nemesis::Nemesis;
 use crate::net::spawn;
 use crate::network::{PERSON, WORKER};
 use crate::world::{Theme, World};
-use crate::{labelled, line, node, people, worker};
+use crate::{line, node, people, worker};
 use cryptorun_control::api::ReadQuery;
 use cryptorun_core::config::{ClusterConfig, Limits, RegionConfig};
 use cryptorun_core::machine::Machine;
@@ -409,6 +410,9 @@ pub(crate) async fn story(world: Arc<World>) {
     }
     if !world.is_bad() {
         finish(&world).await;
+    }
+    if world.options.label == Some(Label::IsolatedSelf) && !world.is_bad() {
+        labelled::told_late(&world, &cluster);
     }
     for worker in std::mem::take(&mut world.state().workers).into_values() {
         worker.tasks.end();

@@ -1,8 +1,9 @@
 //! Runs with one fault each whose class we know: does the product call it by its name?
 //!
 //! A run founds the cluster, lets it come to rest, adds the noise of an ordinary day (lost and late
-//! messages), then one fault, and keeps it up while the leader is asked once a second what is wrong. What it says for most of the last
-//! seconds is compared with the label; then everything is put right and the run ends as any other.
+//! messages), then one fault, and keeps it up while the leader is asked once a second what is wrong.
+//! What it says for most of the last seconds is compared with the label; then everything is put right
+//! and the run ends as any other.
 //!
 //! Apart from the name: whatever the label, nobody may be called lost while any link of its region
 //! works, and the controller may ask for a promotion only where a holder or a region is truly gone.
@@ -16,11 +17,14 @@ mod tests;
 
 use crate::cluster::{Cluster, NODES, region, warm};
 use crate::world::World;
+use cryptorun_control::history::{History, What};
 use cryptorun_control::views;
 use cryptorun_core::diagnose::{Class, Diagnosis, diagnose};
 use cryptorun_core::people::Actor;
+use cryptorun_core::time::WallTime;
+use cryptorun_platform::disk::SimDisk;
 use fault::Fault;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -252,6 +256,49 @@ fn asked_for_nothing(world: &World, cluster: &Cluster, label: Label) {
     if let Some(asked) = asked {
         world.violation(format!("no_false_promotion: {label} and yet {asked}"));
     }
+}
+
+/// What a node reported while nobody took it stands in the others' histories once it is back.
+pub(crate) fn told_late(world: &World, cluster: &Cluster) {
+    let kept = cluster.nodes.iter().map(|(id, remains)| (*id, reports_of(&remains.history)));
+    let kept: BTreeMap<u64, Reports> = kept.collect();
+    let in_vain: usize = kept.values().map(|reports| reports.in_vain.len()).sum();
+    if in_vain < 10 {
+        world.violation(format!("told_late: {in_vain} reports in a minute without a quorum"));
+    }
+    for ((id, own), (other, others)) in kept.iter().flat_map(|a| kept.iter().map(move |b| (a, b))) {
+        let missing = own.in_vain.difference(&others.late).count();
+        if id != other && missing > 0 {
+            world.violation(format!("told_late: {missing} reports of {id} never came to {other}"));
+        }
+    }
+}
+
+/// By the reporter's wall clock.
+#[derive(Default)]
+struct Reports {
+    /// Its own that no quorum took.
+    in_vain: BTreeSet<WallTime>,
+    /// Others' that it was told late.
+    late: BTreeSet<WallTime>,
+}
+
+fn reports_of(disk: &SimDisk) -> Reports {
+    let mut found = Reports::default();
+    let history = History::open(Arc::new(disk.clone()), u64::MAX);
+    let read = history.and_then(|history| {
+        history.read(WallTime(0), WallTime(u64::MAX), |line| match line.what {
+            What::Report(own) if own.committed.is_none() => {
+                found.in_vain.insert(own.report.wall);
+            }
+            What::Late(told) => {
+                found.late.insert(told.report.wall);
+            }
+            What::Report(_) | What::Records(_) => {}
+        })
+    });
+    drop(read); // What cannot be read is missing, and said so.
+    found
 }
 
 /// What many runs were called.

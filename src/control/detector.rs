@@ -11,6 +11,7 @@
 //!     see what the cut-off side saw;
 //!  3. a node that stood still says so, and does not count that time as others' silence.
 
+mod late;
 mod probes;
 mod stalls;
 mod workers;
@@ -27,6 +28,7 @@ use cryptorun_core::session::Session;
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_platform::clock::BootTime;
 use cryptorun_platform::metrics::Metrics;
+use late::Late;
 use probes::Probes;
 use stalls::Stalls;
 use std::collections::VecDeque;
@@ -53,6 +55,7 @@ async fn look_around(api: &Api, stalls: &Stalls) {
     let mut probes = Probes::default();
     let mut last: Option<(BootTime, Shape)> = None;
     let mut counted = Counted::default();
+    let mut late = Late::default();
     let leadership = api.log().leadership();
     loop {
         let began = clock.boot();
@@ -81,8 +84,13 @@ async fn look_around(api: &Api, stalls: &Stalls) {
             };
             if due {
                 let telling = clock.boot();
+                let told = tell(api, report).await;
                 // What no quorum took is told again at the next look.
-                last = tell(api, report).await.then_some((telling, shape));
+                last = told.committed.is_some().then_some((telling, shape));
+                match told.committed {
+                    Some(_) => late.tell(api, |node| probes.answers(node)).await,
+                    None => late.keep(probes.nodes(), &told),
+                }
             }
         }
         tokio::time::sleep(PROBE_EVERY.saturating_sub(clock.boot() - began)).await;
@@ -175,8 +183,8 @@ impl Shape {
     }
 }
 
-/// Puts a report into the log and into the history, whether or not a quorum takes it; whether it did.
-async fn tell(api: &Api, report: RegionReport) -> bool {
+/// Puts a report into the log and into the history, whether or not a quorum takes it.
+async fn tell(api: &Api, report: RegionReport) -> OwnReport {
     let region = api.region().clone();
     let command = Command::Report(Report { region: region.clone(), report: report.clone() });
     let actor = Actor::Node(api.log().node());
@@ -194,6 +202,6 @@ async fn tell(api: &Api, report: RegionReport) -> bool {
     let at = report.wall;
     let own = OwnReport { region, report, committed };
     // The recorder says so when the disk does not take history.
-    let _ = api.parts().history.append(&Line { at, what: What::Report(Box::new(own)) });
-    committed.is_some()
+    let _ = api.parts().history.append(&Line { at, what: What::Report(Box::new(own.clone())) });
+    own
 }

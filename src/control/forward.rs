@@ -11,6 +11,7 @@
 
 use crate::api::Api;
 use crate::caller::{Need, check};
+use crate::history::{Line, OwnReport, What};
 use crate::log::{CallError, Committed, ForwardHandler, Log, MemberView, Proposal, ProposeError};
 use crate::problem::ApiError;
 use async_trait::async_trait;
@@ -51,6 +52,8 @@ pub enum Forwarded {
     Credentials,
     /// Who answers you, and how far has each come? Only the leader knows.
     Members,
+    /// Keep these reports of mine, which no quorum took.
+    Late(Vec<OwnReport>),
 }
 
 /// See [`Forwarded::Propose`].
@@ -86,6 +89,8 @@ pub enum Reply {
         /// Nodes whose own probes came in lately.
         hears: Vec<u64>,
     },
+    /// Your reports are in my history.
+    Kept,
     /// Who I am.
     Hello(Hello),
     /// How far I have come.
@@ -200,6 +205,7 @@ impl Reply {
                 Failed::Refused { why } => ApiError::forbidden(why),
             }),
             Self::Pong { .. }
+            | Self::Kept
             | Self::Hello(_)
             | Self::Standing { .. }
             | Self::Credentials(_)
@@ -394,6 +400,24 @@ impl ForwardHandler for Answerer {
 }
 
 impl Answerer {
+    /// Another node's reports of a time without a quorum: its own alone.
+    fn keep_late(&self, from: u64, reports: Vec<OwnReport>) -> Reply {
+        let region = self.0.look(|machine, _| machine.cluster()?.config.region_of(from).cloned());
+        if reports.iter().any(|report| Some(&report.region) != region.as_ref()) {
+            let why = format!("node {from} may report for its own region alone");
+            return Reply::Failed(Failed::Refused { why });
+        }
+        let at = self.0.parts().platform.clock.wall();
+        for report in reports {
+            let line = Line { at, what: What::Late(Box::new(report)) };
+            if let Err(error) = self.0.parts().history.append(&line) {
+                tracing::warn!(%error, "late reports are not recorded");
+                return Reply::Failed(Failed::NoSpace { why: error.to_string() });
+            }
+        }
+        Reply::Kept
+    }
+
     async fn answer(&self, from: u64, message: Forwarded) -> Reply {
         let parts = self.0.parts();
         match message {
@@ -401,6 +425,7 @@ impl Answerer {
                 self.0.hear(from);
                 Reply::Pong { wall: parts.platform.clock.wall(), hears: self.0.hears() }
             }
+            Forwarded::Late(reports) => self.keep_late(from, reports),
             Forwarded::Hello => Reply::Hello(self.0.hello()),
             Forwarded::Standing { hash_at } => Reply::Standing {
                 standing: Box::new(self.0.standing()),

@@ -1,8 +1,8 @@
 //! What was seen and decided, kept on this node's disk for replaying: `history/2025-01-01.jsonl`.
 //!
-//! One file a day, one JSON object a line: this node's own reports, committed or not, and the records
-//! of the machine that bear on decisions, whenever they changed. From these `simulate` rebuilds the
-//! machine as it stood and asks the deciding code again.
+//! One file a day, one JSON object a line: this node's own reports, committed or not, those of others
+//! that came late, and the records of the machine that bear on decisions, whenever they changed. From
+//! these `simulate` rebuilds the machine as it stood and asks the deciding code again.
 //!
 //! What always holds:
 //!  1. a line is written whole or, after a crash, cut off at the end of a file; readers skip it;
@@ -44,6 +44,8 @@ pub struct Line {
 pub enum What {
     /// This node's own report.
     Report(Box<OwnReport>),
+    /// A report of another node that no quorum took, as it told when there was one again.
+    Late(Box<OwnReport>),
     /// Records as they stand now; others are as they were. The first of a file has all.
     Records(Box<Records>),
 }

@@ -5,7 +5,7 @@
 //! or when history shows that a promotion of the scope was opened there. Where somebody else held
 //! the scope than the simulation names, the decision says so by its own predicates.
 
-use crate::history::{History, What};
+use crate::history::{History, OwnReport, What};
 use crate::recorder::Rebuilt;
 use cryptorun_core::decide::{Ask, Choice, Decision, PredicateName, Verdict, decide, fitting_kind};
 use cryptorun_core::machine::Machine;
@@ -14,7 +14,8 @@ use cryptorun_core::promotion::{Kind, PromotionId};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::ScopeId;
 use cryptorun_core::time::{Millis, WallTime};
-use cryptorun_core::wire::{SimulatedMoment, Simulation};
+use cryptorun_core::wire::{LateReports, SimulatedMoment, Simulation};
+use std::collections::BTreeMap;
 use std::io;
 
 /// What to replay.
@@ -35,15 +36,19 @@ pub struct Window {
 /// A machine is rebuilt from lines before the window: the day's first line has everything.
 const LOOK_BACK: Millis = Millis::mins(24 * 60);
 
+/// What a region saw without a quorum is told by the others' histories once there is one again.
+const TOLD_WITHIN: Millis = Millis::mins(24 * 60);
+
 /// Replays a window.
 ///
 /// # Errors
 /// The files cannot be read.
 pub fn replay(history: &History, window: &Window) -> io::Result<Simulation> {
     let mut run = Run::new(window);
-    history.read(window.start - LOOK_BACK, window.end, |line| match line.what {
+    history.read(window.start - LOOK_BACK, window.end + TOLD_WITHIN, |line| match line.what {
+        What::Report(own) | What::Late(own) if own.committed.is_none() => run.late(&own),
         What::Report(_) if line.at >= window.start && line.at <= window.end => run.covers(line.at),
-        What::Report(_) => {}
+        What::Report(_) | What::Late(_) => {}
         What::Records(records) if line.at <= window.end => {
             let reports = records.regions.len() + records.sessions.len();
             run.rebuilt.take(*records);
@@ -68,6 +73,7 @@ struct Run<'w> {
     opened: Option<PromotionId>,
     moments: Vec<SimulatedMoment>,
     hasher: blake3::Hasher,
+    late: BTreeMap<RegionName, LateReports>,
 }
 
 /// What makes a decision another one; values move all the time.
@@ -84,6 +90,7 @@ impl<'w> Run<'w> {
             opened: None,
             moments: Vec::new(),
             hasher: blake3::Hasher::new(),
+            late: BTreeMap::new(),
         }
     }
 
@@ -91,6 +98,32 @@ impl<'w> Run<'w> {
         self.reports += 1;
         let first = self.covered.map_or(at, |(first, _)| first);
         self.covered = Some((first, at));
+    }
+
+    /// A report that no quorum took, by when it was written.
+    fn late(&mut self, own: &OwnReport) {
+        let at = own.report.wall;
+        if at < self.window.start || at > self.window.end {
+            return;
+        }
+        let late = self.late.entry(own.region.clone()).or_insert_with(|| LateReports {
+            region: own.region.clone(),
+            reports: 0,
+            span: (at, at),
+            unreached: BTreeMap::new(),
+        });
+        // Told twice when the answer to the first time was lost.
+        if late.reports == 0 || at > late.span.1 {
+            late.reports += 1;
+        }
+        late.span = (late.span.0.min(at), late.span.1.max(at));
+        for (region, way) in &own.report.control {
+            let span = way.down_for();
+            if span > Millis::ZERO {
+                let longest = late.unreached.entry(region.clone()).or_default();
+                *longest = (*longest).max(span);
+            }
+        }
     }
 
     fn look(&mut self, at: WallTime) {
@@ -149,6 +182,7 @@ impl<'w> Run<'w> {
             covered: self.covered,
             moments: self.moments,
             decisions: Hash(*self.hasher.finalize().as_bytes()),
+            late: self.late.into_values().collect(),
         }
     }
 }

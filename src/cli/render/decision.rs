@@ -139,6 +139,18 @@ pub fn simulation(found: &Simulation) -> String {
         text.push_str(&format!(" · {first} to {last}"));
     }
     text.push_str(&format!(" · decisions {}\n", found.decisions.short()));
+    for late in &found.late {
+        let unreached: Vec<String> =
+            late.unreached.iter().map(|(region, span)| format!("{region} for {span}")).collect();
+        text.push_str(&format!(
+            "without a quorum: {} reports of {}, {} to {}; not reached: {}\n",
+            late.reports,
+            late.region,
+            late.span.0,
+            late.span.1,
+            if unreached.is_empty() { "nobody".to_owned() } else { unreached.join(", ") }
+        ));
+    }
     for moment in &found.moments {
         text.push_str(&format!("\n{}  {}", moment.at, verdict(&moment.decision)));
         if let Some(id) = moment.opened {

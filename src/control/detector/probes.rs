@@ -59,6 +59,16 @@ impl Probes {
         }
     }
 
+    /// The nodes that are asked.
+    pub fn nodes(&self) -> impl Iterator<Item = u64> {
+        self.0.keys().copied()
+    }
+
+    /// Whether it answered when it was last asked.
+    pub fn answers(&self, node: u64) -> bool {
+        self.0.get(&node).is_some_and(|probed| probed.watch.is_up())
+    }
+
     /// This node stood still for so long: it did not look.
     pub fn stood_still(&mut self, span: Duration) {
         self.0.values_mut().for_each(|probed| probed.watch.stood_still(span.into()));

@@ -3,13 +3,19 @@
 use super::sessions;
 use super::world::{EAST, WEST, World, person, worker};
 use crate::forward::{Failed, Forwarded, Reply, ask};
+use crate::history::OwnReport;
 use crate::log::{Log, Proposal};
 use cryptorun_core::command::{Approve, Command, PauseScope, Report};
+use cryptorun_core::path::Path;
 use cryptorun_core::people::Actor;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::report::{RegionReport, WorkerReport};
+use cryptorun_core::scope::Tier;
 use cryptorun_core::time::Millis;
-use cryptorun_core::wire::{ClusterStatus, Problem, RenewRequest, WordRequest};
+use cryptorun_core::wire::{
+    ClusterStatus, LateReports, Problem, RenewRequest, SimulationRequest, WordRequest,
+};
+use cryptorun_platform::clock::Clock;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -163,7 +169,7 @@ async fn what_was_sent_and_not_answered_is_unknown_and_what_was_not_sent_is_not(
     let (leader, follower) = pair().await;
     let pause = |key: &'static str| {
         let body = cryptorun_core::wire::PauseRequest {
-            tier: cryptorun_core::scope::Tier::Warm,
+            tier: Tier::Warm,
             group: "global".into(),
             reason: "x".into(),
             for_ms: 1000,
@@ -175,4 +181,46 @@ async fn what_was_sent_and_not_answered_is_unknown_and_what_was_not_sent_is_not(
     assert_eq!(pause("a").await.unwrap_err().status(), 504);
     follower.log.follow(Some(3));
     assert_eq!(pause("b").await.unwrap_err().status(), 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_reports_are_kept_for_simulations_and_only_those_of_the_node_that_tells() {
+    let (leader, follower) = pair().await;
+    let start = leader.clock.wall();
+    let cut = |region: &str, secs: u64| OwnReport {
+        region: region.into(),
+        report: RegionReport {
+            wall: start + Millis::secs(secs),
+            control: [(EAST.into(), Path::down(Millis::secs(secs)))].into(),
+            ..RegionReport::default()
+        },
+        committed: None,
+    };
+    let tell = async |reports: Vec<OwnReport>| {
+        let message = Forwarded::Late(reports);
+        ask(&*follower.log, 1, &message, Duration::from_secs(1)).await.unwrap()
+    };
+    let others = tell(vec![cut(WEST, 1), cut("eu-west-1", 2)]).await;
+    assert!(matches!(others, Reply::Failed(Failed::Refused { .. })), "{others:?}");
+    for _ in 0..2 {
+        // The answer to the first time was lost.
+        assert_eq!(tell(vec![cut(WEST, 1), cut(WEST, 2)]).await, Reply::Kept);
+    }
+    leader.clock.advance(Duration::from_secs(60));
+    let request = SimulationRequest {
+        tier: Tier::Warm,
+        group: "global".into(),
+        from: EAST.into(),
+        to: WEST.into(),
+        start,
+        end: start + Millis::secs(10),
+    };
+    let found = leader.api.simulate(&person("ana"), &request).await.unwrap();
+    let expected = LateReports {
+        region: WEST.into(),
+        reports: 2,
+        span: (start + Millis::secs(1), start + Millis::secs(2)),
+        unreached: [(EAST.into(), Millis::secs(2))].into(),
+    };
+    assert_eq!(found.late, [expected]);
 }

@@ -5,8 +5,9 @@ use crate::position::Hash;
 use crate::promotion::PromotionId;
 use crate::region::RegionName;
 use crate::scope::{ScopeId, Tier};
-use crate::time::WallTime;
+use crate::time::{Millis, WallTime};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `POST /v1/simulations`: recorded reports through the deciding code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +47,23 @@ pub struct Simulation {
     pub moments: Vec<SimulatedMoment>,
     /// Hash over all decisions, equal on every node for the same reports.
     pub decisions: Hash,
+    /// What regions saw while no quorum took their reports: told later, and decided by never.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<LateReports>,
+}
+
+/// Reports of a region that no quorum took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LateReports {
+    /// Whose.
+    pub region: RegionName,
+    /// How many.
+    pub reports: u64,
+    /// First and last of them, by its wall clock.
+    pub span: (WallTime, WallTime),
+    /// Regions that it did not reach by its control path, and for how long at most.
+    pub unreached: BTreeMap<RegionName, Millis>,
 }
 
 /// A moment at which the decision changed.
