@@ -10,6 +10,7 @@ mod follow;
 mod forks;
 mod history;
 mod pause;
+mod refusals;
 mod request;
 mod resume;
 mod rules;
@@ -45,6 +46,8 @@ pub enum Verb {
     History(history::History),
     /// Say why a scope can or cannot move, and what would change that
     Explain(explain::Explain),
+    /// Say why a scope that was not well did not move, from what was recorded
+    Refusals(refusals::Refusals),
     /// Keep the controller's hands off a scope for a while
     Pause(pause::Pause),
     /// End a pause
@@ -68,6 +71,7 @@ pub async fn run(verb: Verb, context: &mut Context) -> Ended {
         Verb::Cancel(args) => cancel::run(args, context).await,
         Verb::History(args) => history::run(args, context).await,
         Verb::Explain(args) => explain::run(args, context).await,
+        Verb::Refusals(args) => refusals::run(args, context).await,
         Verb::Pause(args) => pause::run(args, context).await,
         Verb::Resume(args) => resume::run(args, context).await,
         Verb::Watch(args) => watch::run(args, context).await,

@@ -13,6 +13,7 @@ mod cluster;
 mod founding;
 mod members;
 mod nodes;
+mod past;
 mod promotions;
 mod read;
 mod rules;

@@ -9,6 +9,7 @@ mod cluster;
 mod extract;
 mod front;
 mod leases;
+mod past;
 mod promotions;
 mod reads;
 mod rules;
@@ -99,6 +100,7 @@ pub const ROUTES: &[Route] = &[
     route("delete", "/v1/pauses", OPERATOR, "End a pause"),
     route("post", "/v1/simulations", READER, "Replay recorded reports through the deciding code"),
     route("get", "/v1/requests/{key}", Need::Any, "What became of one's own request"),
+    route("get", "/v1/refusals", READER, "Why a scope that was not well did not move, as recorded"),
     route("get", "/v1/explain", READER, "Which verb is open for a target, and what it lacks"),
     route("get", "/v1/audit", READER, "The audit"),
     route("get", "/v1/audit/verify", READER, "Whether the audit's chain holds"),
@@ -163,8 +165,9 @@ fn routes(web: Web, health: Health) -> Router {
         .route("/v1/promotions/{id}/deny", post(promotions::deny))
         .route("/v1/promotions/{id}/cancel", post(promotions::cancel))
         .route("/v1/pauses", post(promotions::pause).delete(promotions::unpause))
-        .route("/v1/simulations", post(promotions::simulate))
+        .route("/v1/simulations", post(past::simulate))
         .route("/v1/requests/{key}", get(reads::request))
+        .route("/v1/refusals", get(past::refusals))
         .route("/v1/explain", get(reads::explain))
         .route("/v1/audit", get(audit::page))
         .route("/v1/audit/verify", get(audit::verify))

@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod problem;
 pub mod raft_log;
 pub mod recorder;
+pub mod refusals;
 pub mod run;
 pub mod settings;
 pub mod simulate;

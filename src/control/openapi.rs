@@ -72,6 +72,12 @@ const EXPLAIN: &[(&str, bool, &str)] = &[
     ("consistency", false, "`linearizable`, the default, `lease` or `stale`"),
     ("wait_index", false, "not before this log index is applied here"),
 ];
+const REFUSALS: &[(&str, bool, &str)] = &[
+    ("tier", true, "`hot`, `warm` or `cold`"),
+    ("group", false, "`global` when absent"),
+    ("start", false, "milliseconds since 1970; a day before the end when absent"),
+    ("end", false, "milliseconds since 1970; now when absent"),
+];
 const RENEW: &[(&str, bool, &str)] =
     &[("directed", false, "the `directed` of an earlier answer: what has not changed is left out")];
 const SCOPE: &[(&str, bool, &str)] =
@@ -126,6 +132,7 @@ fn shape(method: &str, path: &str) -> Option<Shape> {
             Shape { answer: of::<wire::Simulation>, ..change(Some(of::<wire::SimulationRequest>)) }
         }
         ("get", "/v1/requests/{key}") => read(of::<Request>),
+        ("get", "/v1/refusals") => Shape { query: REFUSALS, ..read(of::<wire::Refusals>) },
         ("get", "/v1/explain") => Shape { query: EXPLAIN, ..read(of::<wire::Explanation>) },
         ("get", "/v1/audit") => Shape { query: AUDIT, ..read(of::<wire::AuditPage>) },
         ("get", "/v1/audit/verify") => read(of::<wire::AuditVerdict>),

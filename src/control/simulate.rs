@@ -34,7 +34,7 @@ pub struct Window {
 }
 
 /// A machine is rebuilt from lines before the window: the day's first line has everything.
-const LOOK_BACK: Millis = Millis::mins(24 * 60);
+pub(crate) const LOOK_BACK: Millis = Millis::mins(24 * 60);
 
 /// What a region saw without a quorum is told by the others' histories once there is one again.
 const TOLD_WITHIN: Millis = Millis::mins(24 * 60);

@@ -19,6 +19,7 @@ pub mod directive;
 pub mod explain;
 pub mod keeper;
 pub mod lease;
+pub mod ledger;
 pub mod machine;
 pub mod name;
 pub mod offset;

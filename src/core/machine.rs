@@ -34,7 +34,7 @@ mod seats;
 mod sessions;
 mod upkeep;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 pub use sessions::STALLED_MAX;
 

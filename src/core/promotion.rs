@@ -64,6 +64,14 @@ impl Kind {
             Self::Emergency => "emergency",
         }
     }
+
+    /// What stands before it in a sentence.
+    pub fn article(self) -> &'static str {
+        match self {
+            Self::Switchover | Self::Failover => "a",
+            Self::Emergency => "an",
+        }
+    }
 }
 
 impl fmt::Display for Kind {

@@ -2,7 +2,7 @@
 
 use super::text::more_people;
 use cryptorun_core::decide::{Choice, Decision, Predicate, Verdict};
-use cryptorun_core::wire::{DryRun, Explanation, Simulation};
+use cryptorun_core::wire::{DryRun, Explanation, Refusals, Simulation};
 
 /// One line a predicate, its sign first.
 pub fn predicates(predicates: &[Predicate]) -> String {
@@ -52,14 +52,14 @@ fn threshold(p: &Predicate) -> String {
 
 /// `a failover would go with 1 more person`.
 pub fn verdict(decision: &Decision) -> String {
-    let kind = decision.kind;
+    let kind = format!("{} {}", decision.kind.article(), decision.kind);
     let (_, missing) = decision.people;
     match decision.choice {
-        Choice::Act if missing == 0 => format!("a {kind} would go"),
+        Choice::Act if missing == 0 => format!("{kind} would go"),
         Choice::Act | Choice::Ask => {
-            format!("a {kind} would go with {}", more_people(missing.max(1)))
+            format!("{kind} would go with {}", more_people(missing.max(1)))
         }
-        Choice::Refuse => format!("a {kind} would be refused"),
+        Choice::Refuse => format!("{kind} would be refused"),
     }
 }
 
@@ -161,6 +161,31 @@ pub fn simulation(found: &Simulation) -> String {
     }
     if found.moments.is_empty() {
         text.push_str("the decision never changed\n");
+    }
+    text
+}
+
+/// The refusal ledger: each answer once, what refused and what would have turned it.
+pub fn refusals(found: &Refusals) -> String {
+    let Some((first, last)) = found.covered else {
+        return format!("{}: nothing was recorded in that window\n", found.scope);
+    };
+    let mut text = format!("{}: {first} to {last}\n", found.scope);
+    if found.left_out > 0 {
+        text.push_str(&format!("{} earlier answers are left out\n", found.left_out));
+    }
+    for span in &found.refusals {
+        let d = &span.decision;
+        let line = format!("\n{} to {}  {}: {}\n", span.since, span.until, d.to, verdict(d));
+        text.push_str(&line);
+        text.push_str(&format!("  {}\n", span.because));
+        text.push_str(&predicates(&d.blocking().cloned().collect::<Vec<_>>()));
+        for change in &d.changes {
+            text.push_str(&format!("  to go: {change}\n"));
+        }
+    }
+    if found.refusals.is_empty() {
+        text.push_str("nothing was refused: it was well, on its way, or asked for\n");
     }
     text
 }

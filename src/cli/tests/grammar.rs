@@ -57,6 +57,8 @@ fn every_verb_has_its_spelling() {
         "cryptorun cluster add --node 4 --region us-west-2 --raft h:7401 --api h:7400",
         "cryptorun warm get --symbol BTC/USD --region us-west --since 2025-01-01T00:00:00Z",
         "cryptorun config check node.yaml worker.yaml",
+        "cryptorun replication refusals --tier warm",
+        "cryptorun replication refusals --tier warm --window 2026-01-02T14:00:00Z/2026-01-02T15:00:00Z",
         "cryptorun whoami -o json",
         "cryptorun completions bash",
     ] {

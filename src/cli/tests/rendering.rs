@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use cryptorun_core::command::Extended;
+use cryptorun_core::decide::{Change, Choice, Decision, Verdict};
 use cryptorun_core::position::{Hash, Position};
 use cryptorun_core::promotion::{Kind, PromotionId};
 use cryptorun_core::scope::Phase;
@@ -16,8 +17,8 @@ use cryptorun_core::session::{SessionKey, WorkerAddresses};
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_core::token::Token;
 use cryptorun_core::wire::{
-    CandleRow, Candles, LeaseEvent, LeaseState, RegionStatus, SessionStatus, SimulatedMoment,
-    Simulation, Status,
+    CandleRow, Candles, LeaseEvent, LeaseState, Refusals, RefusedSpan, RegionStatus, SessionStatus,
+    SimulatedMoment, Simulation, Status,
 };
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
@@ -277,6 +278,41 @@ fn simulation(reports: u64) -> Simulation {
         decisions: Hash::of(b"decisions"),
         late: Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn refusals_say_from_when_to_when_what_was_missing() {
+    let start = 1_767_362_400_000;
+    let mut decision = Decision { choice: Choice::Refuse, ..fixtures::decision(Kind::Emergency) };
+    decision.predicates[0].verdict = Verdict::No;
+    decision.changes.push(Change::Wait { span: Millis::secs(12) });
+    let refused = Refusals {
+        scope: decision.scope.clone(),
+        covered: Some((WallTime(start), WallTime(start + 3_600_000))),
+        refusals: vec![RefusedSpan {
+            since: WallTime(start + 1000),
+            until: WallTime(start + 61_000),
+            because: "region_lost us-east-1: us-west-2 and eu-west-1 agree".to_owned(),
+            decision,
+        }],
+        left_out: 0,
+    };
+    let none = Refusals { covered: None, refusals: Vec::new(), ..refused.clone() };
+    let line = "cryptorun replication refusals --tier warm";
+    let answering = |refused: Refusals| {
+        Cluster::of(Router::new().route("/v1/refusals", get(async move || Json(refused))))
+    };
+    assert_snapshot!(out(&answering(refused), line).await, @r"
+    warm/global: 2026-01-02T14:00:00Z to 2026-01-02T15:00:00Z
+
+    2026-01-02T14:00:01Z to 2026-01-02T14:01:01Z  us-west-2: an emergency would be refused
+      region_lost us-east-1: us-west-2 and eu-west-1 agree
+      ✗ primary  lost for 63 s  needs > 60 s  us-west-2, eu-west-1 agree
+      to go: 1 more person
+      to go: 12 s more
+    ");
+    let ended = run(&answering(none), line).await;
+    assert_eq!(ended.exit, Exit::CheckFailed);
 }
 
 const SIMULATE: &str = "cryptorun replication simulate --from eu-central --to us-east --tier warm \

@@ -1,17 +1,15 @@
-//! Requests, approvals, pauses, simulations.
+//! Requests, approvals, pauses.
 
 use super::read::READER;
 use super::{Api, ReadQuery, check, region_named, scope_named};
-use crate::caller::{Caller, Need};
+use crate::caller::Caller;
 use crate::problem::ApiError;
-use crate::simulate;
 use crate::views;
 use cryptorun_core::command::{
     Approve, Cancel, Command, Deny, PauseScope, RequestPromotion, Unpause,
 };
 use cryptorun_core::decide::{Ask, decide, fitting_kind};
 use cryptorun_core::machine::Machine;
-use cryptorun_core::people::Role;
 use cryptorun_core::position::Hash;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::refusal::Refusal;
@@ -19,8 +17,7 @@ use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::{PAUSE_MAX, ScopeId, Tier};
 use cryptorun_core::time::Millis;
 use cryptorun_core::wire::{
-    Accepted, DryRun, PauseRequest, PromotionRequest, PromotionStatus, Simulation,
-    SimulationRequest, WordRequest,
+    Accepted, DryRun, PauseRequest, PromotionRequest, PromotionStatus, WordRequest,
 };
 
 /// A reason is a sentence, not an attachment.
@@ -181,40 +178,8 @@ impl Api {
         self.submit_accepted(caller, key, Command::Unpause(Unpause { scope })).await
     }
 
-    fn scope_id(&self, tier: Tier, group: &str) -> Result<ScopeId, ApiError> {
+    pub(super) fn scope_id(&self, tier: Tier, group: &str) -> Result<ScopeId, ApiError> {
         self.look(|machine, _| scope_named(machine, tier, group))
-    }
-
-    /// `POST /v1/simulations`: what would have been decided, from what this node recorded.
-    pub async fn simulate(
-        &self,
-        caller: &Caller,
-        request: &SimulationRequest,
-    ) -> Result<Simulation, ApiError> {
-        check(self, caller, Need::Role(Role::Reader))?;
-        let (scope, from, to) = self.look(|machine, _| {
-            Ok::<_, ApiError>((
-                scope_named(machine, request.tier, &request.group)?,
-                region_named(machine, &request.from)?,
-                region_named(machine, &request.to)?,
-            ))
-        })?;
-        if request.end <= request.start {
-            return Err(ApiError::bad(format!(
-                "the window ends at {}, which is not after its start {}",
-                request.end, request.start
-            )));
-        }
-        let window = simulate::Window { scope, from, to, start: request.start, end: request.end };
-        let history = std::sync::Arc::clone(&self.parts().history);
-        // Reading and replaying a day takes seconds: off the threads that answer everybody else.
-        let replay = tokio::task::spawn_blocking(move || simulate::replay(&history, &window));
-        match replay.await {
-            Ok(found) => found.map_err(|e| ApiError::Internal {
-                why: format!("cannot read the recorded history: {e}"),
-            }),
-            Err(_) => Err(ApiError::Internal { why: "the simulation was stopped".to_owned() }),
-        }
     }
 }
 

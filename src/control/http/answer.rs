@@ -86,7 +86,9 @@ pub(super) async fn guarded(
     answer: impl Future<Output = Response>,
 ) -> Response {
     let refused = identity.and_then(|identity| web.limiter.check(identity).err());
-    let long = ["/v1/cluster/", "/v1/simulations"].iter().any(|of| asked.path().starts_with(of));
+    let long = ["/v1/cluster/", "/v1/simulations", "/v1/refusals"]
+        .iter()
+        .any(|of| asked.path().starts_with(of));
     let within = if long { LONG_ANSWER_WITHIN } else { ANSWER_WITHIN };
     let mut response = match refused {
         Some(error) => error.into_response(),

@@ -1,4 +1,4 @@
-//! Promotions, pauses and simulations.
+//! Promotions and pauses.
 
 use super::Web;
 use super::extract::{Asked, At, Body, Key, Read, Who};
@@ -12,8 +12,7 @@ use cryptorun_core::command::Outcome;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::scope::Tier;
 use cryptorun_core::wire::{
-    Accepted, PauseRequest, PromotionRequest, PromotionStatus, Simulation, SimulationRequest,
-    WordRequest,
+    Accepted, PauseRequest, PromotionRequest, PromotionStatus, WordRequest,
 };
 use serde::Deserialize;
 
@@ -111,12 +110,4 @@ pub(super) async fn unpause(
     Asked(scope): Asked<ScopeQuery>,
 ) -> Answer<Accepted> {
     web.api.unpause(&caller, key.as_deref(), (scope.tier, &scope.group)).await.map(Json)
-}
-
-pub(super) async fn simulate(
-    State(web): State<Web>,
-    Who(caller): Who,
-    Body(body): Body<SimulationRequest>,
-) -> Answer<Simulation> {
-    web.api.simulate(&caller, &body).await.map(Json)
 }

@@ -54,6 +54,7 @@ fn concrete(path: &str) -> String {
     let path = path.replace("{key}", "k").replace("{node}", "9");
     match path.as_str() {
         "/v1/explain" => "/v1/explain?tier=warm&target=us-west".to_owned(),
+        "/v1/refusals" => "/v1/refusals?tier=warm".to_owned(),
         "/v1/journal" => "/v1/journal?scope=warm/global".to_owned(),
         "/v1/pauses" => "/v1/pauses?tier=warm".to_owned(),
         _ => path,

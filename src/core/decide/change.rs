@@ -93,7 +93,7 @@ pub enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AskFor { kind } => write!(f, "ask for {} {kind}", article(*kind)),
+            Self::AskFor { kind } => write!(f, "ask for {} {kind}", kind.article()),
             Self::PersonAsks => f.write_str("a person asking"),
             Self::MorePeople { missing: 1 } => f.write_str("1 more person"),
             Self::MorePeople { missing } => write!(f, "{missing} more people"),
@@ -115,13 +115,6 @@ impl fmt::Display for Change {
                 write!(f, "{missing} more people agreeing: cryptorun replication approve {rule}")
             }
         }
-    }
-}
-
-fn article(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Emergency => "an",
-        Kind::Switchover | Kind::Failover => "a",
     }
 }
 

@@ -30,13 +30,13 @@ const STEP: Millis = Millis(500);
 /// A primary seals this often.
 const SEAL: Millis = Millis::secs(20);
 
-pub(super) fn warm() -> ScopeId {
+pub(crate) fn warm() -> ScopeId {
     ScopeId::new(Tier::Warm, "global")
 }
 
 /// One sink and its worker.
 #[derive(Clone)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     region: RegionName,
     boot: u64,
     keeper: Option<Keeper>,
@@ -57,7 +57,7 @@ pub(super) struct Worker {
 }
 
 #[derive(Clone)]
-pub(super) struct World {
+pub(crate) struct World {
     pub machine: Machine,
     index: u64,
     pub now: LogTime,
@@ -78,7 +78,7 @@ pub(super) struct World {
     pub worker_says: BTreeMap<RegionName, fn(&mut WorkerReport)>,
 }
 
-pub(super) fn config(mode: Mode) -> ClusterConfig {
+pub(crate) fn config(mode: Mode) -> ClusterConfig {
     let regions = SHIPPED_ALIASES
         .iter()
         .zip(1..)

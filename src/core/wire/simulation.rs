@@ -77,3 +77,31 @@ pub struct SimulatedMoment {
     /// The promotion that was opened then, where history shows one.
     pub opened: Option<PromotionId>,
 }
+
+/// `GET /v1/refusals`: why a scope that was not well did not move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Refusals {
+    /// The scope.
+    pub scope: ScopeId,
+    /// First and last state of the window that this node recorded; none when there was none.
+    pub covered: Option<(WallTime, WallTime)>,
+    /// By their beginning.
+    pub refusals: Vec<RefusedSpan>,
+    /// How many more there were before the first of them.
+    pub left_out: u64,
+}
+
+/// One answer for one region, for as long as it lasted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RefusedSpan {
+    /// The first state that was answered so.
+    pub since: WallTime,
+    /// The last.
+    pub until: WallTime,
+    /// What was wrong with the scope then.
+    pub because: String,
+    /// The answer as it was last.
+    pub decision: Decision,
+}
