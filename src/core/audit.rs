@@ -1,10 +1,15 @@
 //! The audit: one entry for each change of authority or rules, and for each refusal.
 
+mod filter;
+pub mod sentence;
+
 use crate::chain::Chain;
 use crate::people::Actor;
 use crate::position::{Hash, Position};
 use crate::time::Stamp;
 use serde::{Deserialize, Serialize};
+
+pub use filter::Filter;
 
 /// Entries kept in the machine; older bodies are in every node's segments.
 pub const KEPT: u64 = 10_000;

@@ -4,6 +4,7 @@ use crate::region::RegionName;
 use crate::scope::{ScopeId, Tier};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// A short handle such as `ana`. One a human, whatever certificates they hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +107,30 @@ pub enum Actor {
     Time,
 }
 
+impl FromStr for Actor {
+    type Err = String;
+
+    /// As the audit writes it; `controller` goes without its article.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "'{text}' is no identity like ana, 'service NAME', 'worker NAME', 'node 1', \
+                 controller or time"
+            )
+        };
+        match (text, text.split_once(' ')) {
+            ("", _) => Err(wrong()),
+            ("the controller" | "controller", _) => Ok(Self::Controller),
+            ("time", _) => Ok(Self::Time),
+            (id, None) => Ok(Self::Person(id.into())),
+            (_, Some(("service", name))) => Ok(Self::Service(name.to_owned())),
+            (_, Some(("worker", name))) => Ok(Self::Worker(name.to_owned())),
+            (_, Some(("node", id))) => id.parse().map(Self::Node).map_err(|_| wrong()),
+            _ => Err(wrong()),
+        }
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,6 +147,24 @@ impl fmt::Display for Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_actor_reads_as_the_audit_writes_it() {
+        for actor in [
+            Actor::Person("ana".into()),
+            Actor::Service("grafana".to_owned()),
+            Actor::Worker("w1".to_owned()),
+            Actor::Node(2),
+            Actor::Controller,
+            Actor::Time,
+        ] {
+            assert_eq!(actor.to_string().parse(), Ok(actor));
+        }
+        assert_eq!("controller".parse(), Ok(Actor::Controller));
+        for text in ["", "node two", "ana and ben"] {
+            assert!(text.parse::<Actor>().unwrap_err().contains("is no identity like ana"));
+        }
+    }
 
     #[test]
     fn a_role_is_held_only_where_it_was_given() {

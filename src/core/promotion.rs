@@ -219,6 +219,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome's one word.
+    pub const WORDS: [&str; 7] =
+        ["done", "rolled_back", "superseded", "denied", "cancelled", "expired", "void"];
+
     /// The outcome's one word.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -390,5 +394,25 @@ impl Promotion {
     pub fn is_at(&self, step: Step) -> bool {
         self.state == State::Running
             && self.current().is_some_and(|r| r.step == step && r.state == StepState::Started)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_word_in_the_list() {
+        let (by, why) = (OperatorId::from("ana"), String::new());
+        let all = [
+            Outcome::Done,
+            Outcome::RolledBack { why: why.clone() },
+            Outcome::Superseded { by: PromotionId(7) },
+            Outcome::Denied { by: by.clone(), why },
+            Outcome::Cancelled { by: Actor::Person(by) },
+            Outcome::Expired,
+            Outcome::Void { differences: Vec::new() },
+        ];
+        assert_eq!(all.each_ref().map(Outcome::as_str), Outcome::WORDS);
     }
 }

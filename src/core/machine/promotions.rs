@@ -2,6 +2,7 @@
 
 use super::authority::finish;
 use super::{Machine, Turn};
+use crate::audit::sentence;
 use crate::command::{
     Answer, Approve, Cancel, Deny, Done, Outcome, RequestPromotion, StepDone, StepFailed,
     StepStarted,
@@ -119,17 +120,7 @@ impl Machine {
             ended: None,
         };
         let missing = promotion.people_missing();
-        let detail = format!(
-            "{} {} {} -> {}: {}; plan {}, loss {}, evidence {}, needs {missing} more",
-            promotion.kind,
-            promotion.scope,
-            promotion.from,
-            promotion.to,
-            promotion.reason.as_deref().unwrap_or("none given"),
-            promotion.bound.plan.short(),
-            promotion.loss,
-            promotion.evidence.short(),
-        );
+        let detail = sentence::Asked::of(&promotion).to_string();
         turn.touch(RecordKey::Promotion(id));
         self.promotions.insert(id, promotion);
         self.note(turn, "request", &id.to_string(), &detail);
@@ -175,14 +166,9 @@ impl Machine {
         self.change_promotion(turn, promotion.id, |p| {
             p.approvals.insert(operator, approval);
         });
-        let people_missing = self.promotion(promotion.id)?.people_missing();
-        let detail = format!(
-            "{} {} -> {}: {}; {people_missing} more needed",
-            promotion.scope,
-            promotion.from,
-            promotion.to,
-            approve.reason.as_deref().unwrap_or("none given"),
-        );
+        let agreed = self.promotion(promotion.id)?;
+        let people_missing = agreed.people_missing();
+        let detail = sentence::approval(agreed, approve.reason.as_deref());
         self.note(turn, "approve", &promotion.id.to_string(), &detail);
         turn.notify(promotion.id);
         if people_missing == 0 {
