@@ -32,6 +32,7 @@ pub mod context;
 pub mod decoders;
 pub mod exit;
 pub mod failure;
+mod lines;
 mod render;
 mod replication;
 pub mod screen;

@@ -8,10 +8,11 @@ use crate::client::transport::Method;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::lines::Writer;
 use clap::Args;
 use cryptorun_core::position::Hash;
 use cryptorun_core::wire::{AuditPage, Backup};
-use file::{Line, Writer};
+use file::Line;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

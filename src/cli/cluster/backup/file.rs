@@ -1,17 +1,18 @@
 //! A backup as a file: a line of JSON that says what it is, one for each audit entry and each record,
 //! and one that says that this was all.
 //!
-//! What always holds: a file under its final name is whole and on the disk; reading one checks every
-//! line against the hash at its end before anything is believed of it.
+//! What always holds: reading one checks every line against the hash at its end before anything is
+//! believed of it. Writing is [`crate::lines`]'.
 
 use crate::failure::Failure;
+use crate::lines::{Chain, cannot};
 use cryptorun_core::audit::AuditEntry;
 use cryptorun_core::position::Hash;
 use cryptorun_core::wire::Backup;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,77 +31,6 @@ pub enum Line {
         /// Hash over them.
         hash: Hash,
     },
-}
-
-/// Follows the lines.
-#[derive(Default)]
-struct Chain {
-    lines: u64,
-    hash: Hash,
-}
-
-impl Chain {
-    fn add(&mut self, line: &[u8]) {
-        let mut bytes = Vec::with_capacity(32 + line.len());
-        bytes.extend_from_slice(&self.hash.0);
-        bytes.extend_from_slice(line);
-        self.hash = Hash::of(&bytes);
-        self.lines += 1;
-    }
-}
-
-/// A file being written, under a name that says so.
-pub struct Writer {
-    out: BufWriter<File>,
-    part: PathBuf,
-    path: PathBuf,
-    chain: Chain,
-}
-
-impl Writer {
-    /// Begins a file that is not there yet.
-    pub fn create(path: &Path) -> Result<Self, Failure> {
-        if path.exists() {
-            return Err(Failure::usage_hint(
-                format!("{} is there already", path.display()),
-                "a backup never takes another's place: choose another name",
-            ));
-        }
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&part);
-        let out = BufWriter::new(file.map_err(|e| cannot("write", &part, &e))?);
-        Ok(Self { out, part, path: path.to_owned(), chain: Chain::default() })
-    }
-
-    /// Writes a line.
-    pub fn line(&mut self, line: &Line) -> Result<(), Failure> {
-        let mut bytes = serde_json::to_vec(line)
-            .map_err(|e| cannot("write", &self.part, &std::io::Error::other(e)))?;
-        self.chain.add(&bytes);
-        bytes.push(b'\n');
-        self.out.write_all(&bytes).map_err(|e| cannot("write", &self.part, &e))
-    }
-
-    /// Ends the file and gives it its name; the hash that names the backup.
-    pub fn finish(mut self) -> Result<Hash, Failure> {
-        let hash = self.chain.hash;
-        self.line(&Line::End { lines: self.chain.lines, hash })?;
-        let Self { out, part, path, .. } = self;
-        let synced = out
-            .into_inner()
-            .map_err(std::io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| std::fs::rename(&part, &path))
-            .and_then(|()| File::open(parent(&path))?.sync_all());
-        synced.map_err(|e| cannot("write", &path, &e))?;
-        Ok(hash)
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A whole backup.
@@ -158,16 +88,10 @@ pub fn read_from(from: impl BufRead, path: &Path) -> Result<Whole, Failure> {
     }
 }
 
-fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::usage_hint(
-        format!("cannot {action} {}: {error}", path.display()),
-        "nothing was changed in the cluster",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::Writer;
     use cryptorun_core::config::ClusterId;
     use cryptorun_core::time::Stamp;
 
