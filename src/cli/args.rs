@@ -15,7 +15,7 @@ use std::time::Duration;
 pub enum Verb {
     /// Look at, ask for, approve and follow changes of authority
     Replication(Family<crate::replication::Verb>),
-    /// Read and verify the audit chain
+    /// Read, report, export and prove the audit
     Audit(Family<crate::audit::Verb>),
     /// Found and look after the control plane
     Cluster(Family<crate::cluster::Verb>),

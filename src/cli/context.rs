@@ -44,10 +44,20 @@ impl Context {
         value: &T,
         table: impl FnOnce(&T, &Screen) -> String,
     ) -> Result<(), Failure> {
-        let text = match self.format {
-            Format::Table => table(value, &self.screen),
-            Format::Json | Format::Yaml => crate::render::data(self.format, value)?,
-        };
-        self.screen.result(&text)
+        show(self.format, &mut self.screen, value, table)
     }
+}
+
+/// The same for a verb that speaks to no cluster.
+pub fn show<T: Serialize>(
+    format: Format,
+    screen: &mut Screen,
+    value: &T,
+    table: impl FnOnce(&T, &Screen) -> String,
+) -> Result<(), Failure> {
+    let text = match format {
+        Format::Table => table(value, screen),
+        Format::Json | Format::Yaml => crate::render::data(format, value)?,
+    };
+    screen.result(&text)
 }

@@ -81,6 +81,10 @@ async fn dispatch(verb: Verb, host: &Host, mut screen: Screen, connect: Connect<
             let ended = completions::run(&args, host, &mut screen);
             return told(ended, &mut screen);
         }
+        Verb::Audit(family) if family.verb.is_offline() => {
+            let ended = audit::offline(family.verb, family.client.output, &mut screen);
+            return told(ended, &mut screen);
+        }
         Verb::Replication(family) => (family.client, Remote::Replication(family.verb)),
         Verb::Audit(family) => (family.client, Remote::Audit(family.verb)),
         Verb::Cluster(family) => (family.client, Remote::Cluster(family.verb)),

@@ -1,5 +1,6 @@
 //! Answers as text: tables for people, the wire's own shapes for programs.
 
+pub mod audit;
 pub mod decision;
 pub mod promotion;
 pub mod status;

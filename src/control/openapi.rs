@@ -93,6 +93,10 @@ const BACKUP: &[(&str, bool, &str)] =
 const AUDIT: &[(&str, bool, &str)] = &[
     ("from", false, "first entry; the newest page when absent"),
     ("limit", false, "how many, at most 1000"),
+    ("by", false, "only whose acts: `ana`, `worker w1`, `the controller`"),
+    ("about", false, "only what is about this or names it: `P-7`, `warm/global`"),
+    ("since", false, "only from this moment on, as `2025-01-01T00:00:00Z`"),
+    ("until", false, "only up to this moment"),
     ("consistency", false, "`linearizable`, the default, `lease` or `stale`"),
 ];
 

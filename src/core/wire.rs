@@ -117,6 +117,10 @@ pub struct AuditPage {
     pub entries: Vec<AuditEntry>,
     /// The chain's end.
     pub end: Position,
+    /// Where only some entries were asked for: the last number that was looked at without a gap
+    /// before it. Go on after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<u64>,
 }
 
 /// `GET /v1/audit/verify`.

@@ -84,16 +84,17 @@ fn chain(count: u64) -> (Vec<AuditEntry>, AuditHead) {
     (entries, head)
 }
 
-/// A node that believes its chain to be whole.
+/// A node that believes its chain to be whole, and is too old to search it.
 fn node(entries: Vec<AuditEntry>, head: AuditHead) -> Cluster {
     let end = head.end;
     let verdict = AuditVerdict { checked: end.seq, end, broken_at: None };
-    let page = async move |Query(query): Query<BTreeMap<String, u64>>| {
-        let limit = usize::try_from(query["limit"]).unwrap().min(1000);
-        let newest = (end.seq + 1).saturating_sub(query["limit"]).max(1);
-        let from = query.get("from").copied().unwrap_or(newest);
+    let page = async move |Query(query): Query<BTreeMap<String, String>>| {
+        let limit: u64 = query["limit"].parse().unwrap();
+        let newest = (end.seq + 1).saturating_sub(limit).max(1);
+        let from = query.get("from").map_or(newest, |from| from.parse().unwrap());
+        let limit = usize::try_from(limit).unwrap().min(1000);
         let some = entries.iter().filter(|e| e.seq >= from).take(limit).cloned().collect();
-        Json(AuditPage { entries: some, end })
+        Json(AuditPage { entries: some, end, through: None })
     };
     Cluster::of(
         Router::new()

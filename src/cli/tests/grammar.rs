@@ -51,6 +51,10 @@ fn every_verb_has_its_spelling() {
         "cryptorun replication forks list",
         "cryptorun audit list --from 3 --limit 10",
         "cryptorun audit verify",
+        "cryptorun audit verify a.audit -o json",
+        "cryptorun audit report P-3 -o yaml",
+        "cryptorun audit who ana --since 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z",
+        "cryptorun audit export --from 3 --to 9 --out a.audit",
         "cryptorun cluster init --expect 3 --config cluster.yaml",
         "cryptorun cluster status --check",
         "cryptorun cluster transfer-leader --to us-west",
@@ -81,6 +85,9 @@ fn mistakes_are_usage_errors_that_say_what_is_right() {
         ("cryptorun replication failover --tier warm --to 'x", "is not a region's name"),
         ("cryptorun replication pause --tier warm --for soon --reason x", "soon"),
         ("cryptorun replication forks list --request a/b", "1 to 64 letters"),
+        ("cryptorun audit report 3", "is not a promotion like P-7"),
+        ("cryptorun audit prove 3 --file a --head 1a2b", "is not a hash of 64 hex digits"),
+        ("cryptorun audit export --from 0 --out a", "0 is not in 1.."),
     ] {
         let (code, text) = wrong(line);
         assert!(code == 2 && text.contains(says), "{line}: {code} {text}");

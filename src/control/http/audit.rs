@@ -6,6 +6,8 @@ use crate::api::AuditQuery;
 use crate::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
+use cryptorun_core::audit::Filter;
+use cryptorun_core::time::WallTime;
 use cryptorun_core::wire::{AuditPage, AuditVerdict};
 use serde::Deserialize;
 
@@ -13,15 +15,32 @@ use serde::Deserialize;
 pub(super) struct PageQuery {
     from: Option<u64>,
     limit: Option<usize>,
+    by: Option<String>,
+    about: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl PageQuery {
+    fn filter(&mut self) -> Result<Filter, String> {
+        let time = |text: Option<String>| text.map(|text| WallTime::parse(&text)).transpose();
+        Ok(Filter {
+            by: self.by.take().map(|by| by.parse()).transpose()?,
+            about: self.about.take(),
+            since: time(self.since.take())?,
+            until: time(self.until.take())?,
+        })
+    }
 }
 
 pub(super) async fn page(
     State(web): State<Web>,
     Who(caller): Who,
-    Asked(asked): Asked<PageQuery>,
+    Asked(mut asked): Asked<PageQuery>,
     Read(read): Read,
 ) -> Result<Json<AuditPage>, ApiError> {
-    let which = AuditQuery { from: asked.from, limit: asked.limit };
+    let filter = asked.filter().map_err(ApiError::bad)?;
+    let which = AuditQuery { from: asked.from, limit: asked.limit, filter };
     web.api.audit(&caller, which, read).await.map(Json)
 }
 

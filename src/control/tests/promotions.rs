@@ -108,3 +108,31 @@ async fn the_audit_pages_and_verifies() {
         world.json(&ana, "GET", "/v1/audit/verify", "").await;
     assert_eq!((verdict.checked, verdict.broken_at), (4, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_audit_is_searched_by_whom_about_what_and_when() {
+    let world = World::founded().await;
+    let ana = person("ana");
+    let body = r#"{"tier":"warm","reason":"disks","for_ms":60000}"#;
+    for who in ["ana", "ben", "ana"] {
+        world.send(&person(who), "POST", "/v1/pauses", body).await;
+    }
+    let ask = async |query: &str| {
+        let path = format!("/v1/audit?{query}");
+        let (status, page): (u16, cryptorun_core::wire::AuditPage) =
+            world.json(&ana, "GET", &path, "").await;
+        assert_eq!(status, 200, "{path}");
+        (page.entries.iter().map(|e| e.seq).collect::<Vec<_>>(), page.through)
+    };
+    assert_eq!(ask("by=ana&about=warm/global").await, (vec![2, 4], Some(4)));
+    assert_eq!(ask("by=ben").await, (vec![3], Some(4)));
+    assert_eq!(ask("by=ana&about=warm/global&limit=1").await, (vec![2], Some(2)), "says where");
+    assert_eq!(ask("by=ana&about=warm/global&from=3").await, (vec![4], Some(4)));
+    assert_eq!(ask("about=P-7").await, (vec![], Some(4)), "and that it saw all");
+    assert_eq!(ask("about=P-7&from=9").await, (vec![], Some(8)), "past the end");
+    assert_eq!(ask("until=2024-12-31T00:00:00Z").await, (vec![], Some(4)));
+    for query in ["by=two%20words", "since=yesterday"] {
+        let reply = world.send(&ana, "GET", &format!("/v1/audit?{query}"), "").await;
+        assert_eq!(reply.status(), 400, "{query}");
+    }
+}
