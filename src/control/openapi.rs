@@ -75,8 +75,8 @@ const EXPLAIN: &[(&str, bool, &str)] = &[
 const REFUSALS: &[(&str, bool, &str)] = &[
     ("tier", true, "`hot`, `warm` or `cold`"),
     ("group", false, "`global` when absent"),
-    ("start", false, "milliseconds since 1970; a day before the end when absent"),
-    ("end", false, "milliseconds since 1970; now when absent"),
+    ("since", false, "as `2025-01-01T00:00:00Z`; a day before the end when absent"),
+    ("until", false, "the end; now when absent"),
 ];
 const RENEW: &[(&str, bool, &str)] =
     &[("directed", false, "the `directed` of an earlier answer: what has not changed is left out")];

@@ -2,6 +2,7 @@
 
 use crate::Ended;
 use crate::args::{ScopeArgs, Window};
+use crate::client::query;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::render::decision;
@@ -20,7 +21,11 @@ pub struct Refusals {
 
 pub async fn run(args: Refusals, context: &mut Context) -> Ended {
     let window = match args.window {
-        Some(window) => format!("&start={}&end={}", window.start.0, window.end.0),
+        Some(window) => format!(
+            "&since={}&until={}",
+            query(&window.start.to_string()),
+            query(&window.end.to_string())
+        ),
         None => String::new(),
     };
     let path = format!("/v1/refusals?{}{window}", args.scope.query());

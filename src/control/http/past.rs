@@ -26,8 +26,8 @@ pub(super) struct RefusalsQuery {
     tier: Tier,
     #[serde(default = "global")]
     group: String,
-    start: Option<WallTime>,
-    end: Option<WallTime>,
+    since: Option<String>,
+    until: Option<String>,
 }
 
 pub(super) async fn refusals(
@@ -35,6 +35,8 @@ pub(super) async fn refusals(
     Who(caller): Who,
     Asked(asked): Asked<RefusalsQuery>,
 ) -> Answer<Refusals> {
+    let time = |text: Option<String>| text.map(|text| WallTime::parse(&text)).transpose();
+    let window = time(asked.since).and_then(|since| Ok((since, time(asked.until)?)));
     let scope = (asked.tier, asked.group.as_str());
-    web.api.refusals(&caller, scope, (asked.start, asked.end)).await.map(Json)
+    web.api.refusals(&caller, scope, window.map_err(ApiError::bad)?).await.map(Json)
 }
