@@ -3,7 +3,7 @@
 use super::node::{host_port, is_name, region_field};
 use super::sources::{DataSources, is_rate, permille, read_sources};
 use cryptorun_core::config::{ClusterConfig, Limits, RegionConfig};
-use cryptorun_core::people::{Grant, OperatorId, Person, Role};
+use cryptorun_core::people::{Actor, Grant, OperatorId, Person, Role};
 use cryptorun_core::region::{RegionName, SHIPPED_ALIASES};
 use cryptorun_core::scope::{Mode, PartitionWrites, ScopeId, ScopePolicy, Tier};
 use cryptorun_core::time::{Millis, Profile, Timing};
@@ -139,6 +139,9 @@ fn people(
     for (id, entry) in r.entries("people") {
         if !is_name(id.strip_prefix("service:").unwrap_or(&id)) {
             entry.problem("", "an operator's id may hold only A-Z a-z 0-9 . _ -", "ana");
+        }
+        if id.parse() != Ok(Actor::Person(id.as_str().into())) {
+            entry.problem("", format!("{id} is what the audit calls something else"), "ana");
         }
         let mut grants: Vec<Grant> = entry
             .parsed_list::<RoleText>("roles")

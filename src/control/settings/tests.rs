@@ -94,3 +94,12 @@ fn so_does_the_rate_of_errors() {
     let problems = read(&wrong).unwrap_err().to_string();
     assert!(problems.contains("limits.error_rate_max"), "{problems}");
 }
+
+#[test]
+fn nobody_is_called_as_the_audit_calls_something_else() {
+    for id in ["time", "controller"] {
+        let text = CLUSTER.replace("  eve:", &format!("  {id}:"));
+        let problems = read_cluster_text("cluster.yaml", &text, None).unwrap_err().to_string();
+        assert!(problems.contains(&format!("{id} is what the audit calls")), "{problems}");
+    }
+}
