@@ -12,7 +12,8 @@ use crate::world::{Theme, World};
 use cryptorun_control::api::{Api, ReadQuery};
 use cryptorun_control::caller::Caller;
 use cryptorun_control::problem::ApiError;
-use cryptorun_core::promotion::{Kind, PromotionId, State};
+use cryptorun_core::command::Outcome;
+use cryptorun_core::promotion::{Kind, Promotion, PromotionId, State};
 use cryptorun_core::scope::Tier;
 use cryptorun_core::wire::{Accepted, PauseRequest, PromotionRequest, WordRequest};
 use cryptorun_histories::history::{Operation, What};
@@ -187,7 +188,7 @@ async fn act(world: &Arc<World>, me: u64, count: u64) {
     world.tally("api_operations");
     let key = format!("o-{me}-{count}");
     match (world.below(16), open) {
-        (0..10, Some(id)) => approve(world, me, id).await,
+        (0..10, Some(id)) => approve(world, me, id, "a").await,
         (10, Some(id)) => {
             let word = WordRequest { reason: Some("not now".to_owned()) };
             until_said(world, me, 4, move |api| {
@@ -229,44 +230,62 @@ async fn request(world: &Arc<World>, me: u64, caller: Caller, key: String) {
         4 | 5 => Some(Kind::Emergency),
         _ => None,
     };
-    let request = PromotionRequest {
+    let to: &&str = world.pick(&REGIONS);
+    let request = request_for(kind, to);
+    if let Some(Outcome::Promotion { id, people_missing }) =
+        ask_for(world, me, &caller, key, request).await
+        && people_missing > 0
+        && world.below(4) > 0
+    {
+        tokio::time::sleep(world.span_ms(50, 1500)).await;
+        approve(world, me, id, "a").await;
+    }
+}
+
+/// What a person writes who wants the scope there.
+pub(crate) fn request_for(kind: Option<Kind>, to: &str) -> PromotionRequest {
+    PromotionRequest {
         kind,
         tier: Tier::Warm,
         group: "global".to_owned(),
         from: None,
-        to: (*world.pick(&REGIONS)).to_owned(),
+        to: to.to_owned(),
         reason: Some("a drill".to_owned()),
         plan: None,
         dry_run: false,
-    };
+    }
+}
+
+/// Asks for a promotion; what was said, where it was taken.
+pub(crate) async fn ask_for(
+    world: &Arc<World>,
+    me: u64,
+    caller: &Caller,
+    key: String,
+    request: PromotionRequest,
+) -> Option<Outcome> {
+    let caller = caller.clone();
     let said = until_said(world, me, 3, move |api| {
         let (caller, key, request) = (caller.clone(), key.clone(), request.clone());
         async move { api.request_promotion(&caller, Some(&key), &request).await }
     });
-    if let Said::Done(Accepted { outcome, .. }) = said.await {
-        world.event(format_args!("asked for: {outcome:?}"));
-        if let cryptorun_core::command::Outcome::Promotion { id, people_missing } = outcome
-            && people_missing > 0
-            && world.below(4) > 0
-        {
-            tokio::time::sleep(world.span_ms(50, 1500)).await;
-            approve(world, me, id).await;
-        }
-    }
+    let Said::Done(Accepted { outcome, .. }) = said.await else { return None };
+    world.event(format_args!("asked for: {outcome:?}"));
+    Some(outcome)
 }
 
-/// Another person puts a name to it.
-async fn approve(world: &Arc<World>, me: u64, id: PromotionId) {
+/// Another person puts a name to it. Under one word the same person gets the first answer again.
+pub(crate) async fn approve(world: &Arc<World>, me: u64, id: PromotionId, word: &str) {
     let who = *world.pick(&APPROVERS);
     let Some(caller) = line::caller(me, who) else { return };
-    let key = format!("a-{id}-{who}");
+    let key = format!("{word}-{id}-{who}");
     let said = until_said(world, me, 4, move |api| {
         let (caller, key) = (caller.clone(), key.clone());
         let word = WordRequest { reason: Some("agreed".to_owned()) };
         async move { api.approve(&caller, Some(&key), id, word).await }
     });
     if let Said::No(error) = said.await {
-        world.event(format_args!("{who} could not approve {id}: {}", error.kind()));
+        world.event(format_args!("{who} could not approve {id}: {error}"));
     }
 }
 
@@ -280,13 +299,22 @@ async fn unpause(world: &Arc<World>, me: u64, caller: &Caller) {
 }
 
 async fn open_promotion(world: &Arc<World>, me: u64, caller: &Caller) -> Option<PromotionId> {
+    let all = promotions(world, me, caller).await?;
+    all.into_iter().find(|p| !matches!(p.state, State::Ended(_))).map(|p| p.id)
+}
+
+/// All there are, newest first, by some node.
+pub(crate) async fn promotions(
+    world: &Arc<World>,
+    me: u64,
+    caller: &Caller,
+) -> Option<Vec<Promotion>> {
     let (caller, to) = (caller.clone(), 1 + world.below(3));
     let all = ask(world, me, to, PATIENCE, move |api| async move {
         api.promotions(&caller, ReadQuery::default()).await
     });
     let all = all.await.ok()?.ok()?;
-    let open = all.into_iter().map(|status| status.promotion);
-    open.into_iter().find(|p| !matches!(p.state, State::Ended(_))).map(|p| p.id)
+    Some(all.into_iter().map(|status| status.promotion).collect())
 }
 
 /// After the healing: whatever waits for people gets its answer, pauses end, and the rest is the
@@ -312,7 +340,7 @@ pub(crate) async fn settle(world: &Arc<World>) {
         match open_promotion(world, me, &ana).await {
             Some(id) if round < 16 => {
                 quiet = 0;
-                approve(world, me, id).await;
+                approve(world, me, id, "a").await;
             }
             // It cannot go any more: its cause is over.
             Some(id) => {
