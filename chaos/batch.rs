@@ -1,6 +1,8 @@
 //! Many seeds at once, one runtime and one thread each, and what they reached together.
 
+use crate::boundaries::{Boundary, Table};
 use crate::labelled::{Confusion, Label};
+use crate::mutants::Mutant;
 use crate::tally::Tally;
 use crate::world::{Options, Outcome, run};
 use std::sync::Mutex;
@@ -77,6 +79,30 @@ pub fn run_labelled(
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.1.sort();
     found
+}
+
+/// Runs seeds at boundaries on so many threads: how their promotions ended, and how many runs were bad.
+pub fn run_boundaries(
+    list: &[(u64, Boundary)],
+    jobs: usize,
+    mutant: Option<&'static Mutant>,
+    each: impl Fn(&Outcome, Boundary) + Sync,
+) -> (Table, u64) {
+    let found = Mutex::new((Table::default(), 0));
+    spread(0..list.len() as u64, jobs, |at| {
+        let Some((seed, boundary)) = usize::try_from(at).ok().and_then(|at| list.get(at)) else {
+            return;
+        };
+        let options = Options { boundary: Some(*boundary), mutant, ..Options::default() };
+        let outcome = run(*seed, options);
+        each(&outcome, *boundary);
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reached) = &outcome.reached {
+            found.0.add(reached);
+        }
+        found.1 += u64::from(!outcome.violations.is_empty());
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Does something with each number, on so many threads: whoever is free takes the next.

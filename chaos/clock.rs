@@ -3,7 +3,7 @@
 //! Within what the protocol tolerates by default; a *wild* seed goes beyond it, and then only what is
 //! promised without clocks is held against the product.
 
-use crate::world::{Theme, World};
+use crate::world::World;
 use cryptorun_core::time::WallTime;
 use cryptorun_platform::clock::{BootTime, Clock};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ impl SimClock {
         let offset_s = 1 + world.below(100_000);
         let rate = i64::try_from(world.below(2 * RATE_WITHIN_PPM)).unwrap_or(0) - 4000;
         // Where clocks are what is judged, those that are not at fault are kept by a time server.
-        let most = if world.theme == Theme::Labelled { 40 } else { 800 };
+        let most = if world.theme.is_directed() { 40 } else { 800 };
         let wall =
             i64::try_from(world.below(2 * most)).unwrap_or(0) - i64::try_from(most).unwrap_or(0);
         Self {

@@ -7,7 +7,7 @@ use crate::nemesis::Nemesis;
 use crate::net::spawn;
 use crate::network::{PERSON, WORKER};
 use crate::world::{Theme, World};
-use crate::{line, node, people, worker};
+use crate::{boundaries, line, node, people, worker};
 use cryptorun_control::api::ReadQuery;
 use cryptorun_core::config::{ClusterConfig, Limits, RegionConfig};
 use cryptorun_core::machine::Machine;
@@ -64,17 +64,20 @@ fn config(world: &World) -> ClusterConfig {
         partition_writes: PartitionWrites::Stop,
         residency: None,
     };
-    // A promotion that goes through would end what is to be named.
-    let asks = world.theme == Theme::Labelled || world.below(2) > 0;
+    // There people agree to what is asked; a seed draws neither how many nor how fast.
+    let at_boundary = world.theme == Theme::Boundary;
+    // A promotion that goes through would end what is to be named, or begin before its time.
+    let asks = world.theme.is_directed() || world.below(2) > 0;
     let mode = if asks { Mode::Approve } else { Mode::Auto };
     let quiet = matches!(world.theme, Theme::OneLink | Theme::ControlOnly);
-    let people_needed = if world.below(4) == 0 { 1 } else { 2 };
+    let people_needed = if world.below(4) == 0 && !at_boundary { 1 } else { 2 };
     let mut scopes = BTreeMap::from([(warm(), policy(&REGIONS, mode, people_needed))]);
     for (group, home) in REGISTERS.iter().zip(REGIONS) {
         let id = ScopeId::new(Tier::Cold, group);
         scopes.insert(id, policy(&[home], Mode::Observe, 2));
     }
-    let approval = if world.below(3) == 0 { Millis::secs(4) } else { Millis::mins(30) };
+    let hasty = world.below(3) == 0 && !at_boundary;
+    let approval = if hasty { Millis::secs(4) } else { Millis::mins(30) };
     ClusterConfig {
         version: 1,
         name: NAME.to_owned(),
@@ -89,7 +92,7 @@ fn config(world: &World) -> ClusterConfig {
             daily_budget: 1000,
             regrant_max: 1000,
             emergency_age: Millis::secs(15),
-            behind_max: Millis::secs(if world.below(2) == 0 { 90 } else { 3 }),
+            behind_max: Millis::secs(if world.below(2) == 0 || at_boundary { 90 } else { 3 }),
             approval,
             ..Limits::default()
         },
@@ -389,12 +392,16 @@ pub(crate) async fn story(world: Arc<World>) {
         cluster.start_worker(place);
     }
     let mut nemesis = Nemesis::new(world.clone());
-    let clients = match world.options.label {
-        Some(label) => {
+    let clients = match (world.options.label, world.options.boundary) {
+        (Some(label), _) => {
             labelled::run(&world, &mut cluster, label).await;
             Vec::new()
         }
-        None => {
+        (None, Some(boundary)) => {
+            boundaries::run(&world, &mut cluster, boundary).await;
+            Vec::new()
+        }
+        (None, None) => {
             let clients = people::start(&world);
             let end = world.now() + Duration::from_secs(world.options.seconds);
             while world.now() < end && !world.is_bad() {
@@ -407,6 +414,9 @@ pub(crate) async fn story(world: Arc<World>) {
         clients.iter().for_each(JoinHandle::abort);
     } else {
         cluster.heal_and_converge(&mut nemesis, clients).await;
+    }
+    if !world.is_bad() && world.options.boundary.is_some() {
+        boundaries::at_the_end(&world, &cluster).await;
     }
     if !world.is_bad() {
         finish(&world).await;

@@ -182,7 +182,7 @@ pub(crate) async fn run(world: &Arc<World>, cluster: &mut Cluster, label: Label)
 }
 
 /// Waits for a holder, and for every region to have reported it.
-async fn rest(world: &World, cluster: &Cluster) -> bool {
+pub(crate) async fn rest(world: &World, cluster: &Cluster) -> bool {
     for _ in 0..60 {
         tokio::time::sleep(LOOK_EVERY).await;
         let held = cluster.leader().is_some_and(|leader| {

@@ -14,6 +14,7 @@
 
 pub mod batch;
 pub mod bend;
+pub mod boundaries;
 mod clock;
 mod cluster;
 pub mod crash;
@@ -35,7 +36,7 @@ pub mod tally;
 mod worker;
 pub mod world;
 
-pub use batch::{Batch, run_labelled, run_seeds, spread};
+pub use batch::{Batch, run_boundaries, run_labelled, run_seeds, spread};
 pub use mutants::Mutant;
 pub use world::{Options, Outcome, Theme, run};
 

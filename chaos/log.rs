@@ -1,8 +1,8 @@
 //! The log as the control plane has it, with the invariants looking at every answer.
 
 use crate::invariants::Event;
-use crate::mutants;
 use crate::world::World;
+use crate::{boundaries, mutants};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cryptorun_control::log::{
@@ -51,7 +51,8 @@ impl Log for SimLog {
         if proposal.via.is_some() {
             self.world.tally("forwarded");
         }
-        let done = match self.inner.propose(proposal.clone()).await {
+        let asked = boundaries::propose(&self.world, &self.inner, self.life, proposal.clone());
+        let done = match asked.await {
             // Known to be harmless only where the log says so.
             Err(ProposeError::OutcomeUnknown) if mutants::is("unknown_called_failed") => {
                 return Err(ProposeError::NoLeader);

@@ -2,11 +2,12 @@
 //! `crash` goes through every crash and damage of one disk at a time.
 
 use clap::{Parser, Subcommand};
+use cryptorun_chaos::boundaries::{self, Boundary};
 use cryptorun_chaos::crash::power;
 use cryptorun_chaos::labelled::{self, Label};
 use cryptorun_chaos::{
-    Batch, Mutant, Options, Outcome, bend, crash, explain, mutants, run, run_labelled, run_seeds,
-    spread, tally,
+    Batch, Mutant, Options, Outcome, bend, crash, explain, mutants, run, run_boundaries,
+    run_labelled, run_seeds, spread, tally,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ struct Setting {
     /// One fault of this class, as `detect` runs it.
     #[arg(long)]
     label: Option<Label>,
+    /// The leader's death at this boundary of a promotion, as `boundaries` runs it.
+    #[arg(long)]
+    boundary: Option<Boundary>,
 }
 
 #[derive(Subcommand)]
@@ -83,6 +87,28 @@ enum Verb {
         /// At a time.
         #[arg(long, default_value_t = 2)]
         jobs: usize,
+    },
+    /// Kills the leader at every boundary of every step of every kind of promotion; exit 1 where one does
+    /// not end, is told wrongly or leaves something half, and where a boundary was never reached.
+    Boundaries {
+        /// So many of each.
+        #[arg(long, default_value_t = 2)]
+        seeds: u64,
+        /// The first.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// Only those whose names contain this: `switchover/seal.start/applied`.
+        #[arg(long)]
+        only: Option<String>,
+        /// Put a bug in, by its name in `mutants`.
+        #[arg(long, value_parser = mutant)]
+        mutant: Option<&'static Mutant>,
+        /// At a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Say how each ended.
+        #[arg(long)]
+        table: bool,
     },
     /// Prints a seed's whole trace.
     Replay {
@@ -181,6 +207,10 @@ fn main() -> ExitCode {
             runs(from..from + seeds, setting, twice, jobs, table)
         }
         Verb::Detect { seeds, from, only, jobs } => code(detect(seeds, from, &only, jobs)),
+        Verb::Boundaries { seeds, from, only, mutant, jobs, table } => {
+            let seeds = from..from.saturating_add(seeds);
+            code(all_boundaries(seeds, only.as_deref(), mutant, jobs, table))
+        }
         Verb::Replay { seed, setting } => {
             let outcome = traced(seed, setting);
             print!("{}", outcome.trace);
@@ -215,8 +245,8 @@ fn code(good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn traced(seed: u64, Setting { seconds, mutant, label }: Setting) -> Outcome {
-    run(seed, Options { seconds, mutant, label, keep_trace: true })
+fn traced(seed: u64, Setting { seconds, mutant, label, boundary }: Setting) -> Outcome {
+    run(seed, Options { seconds, mutant, label, boundary, keep_trace: true })
 }
 
 /// So many runs, in permille, must be called right.
@@ -263,6 +293,50 @@ fn detect(seeds: Option<u64>, from: u64, only: &[Label], jobs: usize) -> bool {
     permille >= RIGHT_MIN_PERMILLE && bad.is_empty() && confusion.runs == list.len() as u64
 }
 
+/// True when every promotion ended and is told, nothing was left half, and every boundary was reached.
+fn all_boundaries(
+    seeds: std::ops::Range<u64>,
+    only: Option<&str>,
+    mutant: Option<&'static Mutant>,
+    jobs: usize,
+    table: bool,
+) -> bool {
+    let begun = Instant::now();
+    let wanted: Vec<Boundary> = boundaries::all()
+        .into_iter()
+        .filter(|boundary| only.is_none_or(|text| boundary.to_string().contains(text)))
+        .collect();
+    let list: Vec<(u64, Boundary)> =
+        seeds.flat_map(|seed| wanted.iter().map(move |boundary| (seed, *boundary))).collect();
+    let progress = Progress::new(list.len() as u64);
+    let (ends, bad) = run_boundaries(&list, jobs, mutant, |outcome, boundary| {
+        progress.done_with_one();
+        if outcome.violations.is_empty() {
+            return;
+        }
+        println!("seed {} {boundary}: {}", outcome.seed, outcome.violations.join("\n    "));
+        println!(
+            "    cargo run --release -p cryptorun-chaos -- explain {} --boundary {boundary}",
+            outcome.seed
+        );
+    });
+    if table {
+        println!("{ends}");
+    }
+    let missing: Vec<String> = ends.missing(&wanted).map(|it| it.to_string()).collect();
+    println!(
+        "{} runs at {} boundaries in {:.1} s: {bad} bad, {} in which nobody died there",
+        list.len(),
+        wanted.len(),
+        begun.elapsed().as_secs_f64(),
+        ends.missed
+    );
+    if !missing.is_empty() {
+        println!("never reached: {}", missing.join(", "));
+    }
+    bad == 0 && missing.is_empty() && !wanted.is_empty()
+}
+
 /// Says now and then how far a long run is, on stderr.
 struct Progress {
     all: u64,
@@ -293,13 +367,13 @@ impl Progress {
 
 fn runs(
     seeds: std::ops::Range<u64>,
-    Setting { seconds, mutant, label }: Setting,
+    Setting { seconds, mutant, label, boundary }: Setting,
     twice: bool,
     jobs: usize,
     table: bool,
 ) -> ExitCode {
     let begun = Instant::now();
-    let options = Options { seconds, mutant, label, keep_trace: false };
+    let options = Options { seconds, mutant, label, boundary, keep_trace: false };
     let progress = Progress::new(seeds.end - seeds.start);
     let batch = run_seeds(seeds, jobs, options, twice, |outcome: &Outcome| {
         progress.done_with_one();

@@ -1,6 +1,7 @@
 //! One simulated run: the seed's generator, the trace, what is alive, what the network does to
 //! messages, what was seen.
 
+use crate::boundaries::{Boundary, Reached, Trap};
 use crate::cluster;
 use crate::invariants::{Event, Invariant};
 use crate::labelled::{Called, Label};
@@ -27,11 +28,13 @@ pub struct Options {
     pub mutant: Option<&'static Mutant>,
     /// One fault whose class is known, in place of all of them.
     pub label: Option<Label>,
+    /// The leader's death at one boundary of a promotion, in place of all faults.
+    pub boundary: Option<Boundary>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seconds: 60, keep_trace: false, mutant: None, label: None }
+        Self { seconds: 60, keep_trace: false, mutant: None, label: None, boundary: None }
     }
 }
 
@@ -50,6 +53,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// What a labelled run was called.
     pub called: Option<Called>,
+    /// What a run about a boundary came to.
+    pub reached: Option<Reached>,
     /// The trace, if kept.
     pub trace: String,
 }
@@ -69,9 +74,16 @@ pub enum Theme {
     HalfSeen,
     /// One fault whose class is known.
     Labelled,
+    /// The leader dies at one boundary of a promotion.
+    Boundary,
 }
 
 impl Theme {
+    /// Whether the run is a story told on purpose, and not whatever the seed draws.
+    pub fn is_directed(self) -> bool {
+        matches!(self, Self::Labelled | Self::Boundary)
+    }
+
     fn of(seed: u64) -> Self {
         match seed % 16 {
             5 | 13 => Self::Wild,
@@ -89,6 +101,8 @@ pub(crate) struct World {
     start: tokio::time::Instant,
     pub options: Options,
     pub theme: Theme,
+    /// Where a leader shall die, if the run is about that.
+    pub trap: Option<Arc<Trap>>,
 }
 
 pub(crate) struct State {
@@ -194,7 +208,11 @@ pub fn run(seed: u64, options: Options) -> Outcome {
 
 impl World {
     fn new(seed: u64, options: Options) -> Self {
-        let theme = if options.label.is_some() { Theme::Labelled } else { Theme::of(seed) };
+        let theme = match (options.label, options.boundary) {
+            (Some(_), _) => Theme::Labelled,
+            (None, Some(_)) => Theme::Boundary,
+            (None, None) => Theme::of(seed),
+        };
         let mut state = State {
             random: seed,
             keep: options.keep_trace,
@@ -214,7 +232,8 @@ impl World {
         };
         let (base, jitter) = (2 + state.below(40), 1 + state.below(20));
         state.network = Network::new(base, jitter);
-        Self { state: Mutex::new(state), start: tokio::time::Instant::now(), options, theme }
+        let trap = options.boundary.map(|boundary| Trap::new(boundary.kind));
+        Self { state: Mutex::new(state), start: tokio::time::Instant::now(), options, theme, trap }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
