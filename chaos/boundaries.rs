@@ -29,6 +29,7 @@ use crate::people;
 use crate::world::World;
 use cryptorun_core::plan::Step;
 use cryptorun_core::promotion::{Kind, Outcome, Promotion, PromotionId, State};
+use cryptorun_core::wire::TransferRequest;
 use cryptorun_platform::disk::Keep;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +105,7 @@ pub(crate) async fn run(world: &Arc<World>, cluster: &mut Cluster, boundary: Bou
     if !rest(world, cluster).await {
         return world.violation("rests: no holder after a minute of peace".to_owned());
     }
+    lead_from_anywhere(world, cluster).await;
     let holder = holder(cluster).unwrap_or(1);
     let to = *world.pick(&NODES.into_iter().filter(|n| *n != holder).collect::<Vec<_>>());
     let last_kill = world.now();
@@ -125,6 +127,20 @@ pub(crate) async fn run(world: &Arc<World>, cluster: &mut Cluster, boundary: Bou
 pub(crate) async fn at_the_end(world: &Arc<World>, cluster: &Cluster) {
     half::check_sinks(world, cluster).await;
     audit_tells(world, cluster);
+}
+
+/// Whoever founds the cluster leads it, in the holder's region: a drawn node does instead.
+async fn lead_from_anywhere(world: &World, cluster: &Cluster) {
+    let node = 1 + world.below(3);
+    let (Some(leader), Some(root)) = (cluster.leader(), line::caller(PERSON + 1, "root")) else {
+        return;
+    };
+    if leader.id != node {
+        let to = TransferRequest { to: region(node).to_owned() };
+        let asked = leader.api.transfer_leader(&root, to).await;
+        world.event(format_args!("{node} is to lead: {:?}", asked.is_ok()));
+        tokio::time::sleep(world.span_ms(1000, 3000)).await;
+    }
 }
 
 /// Who holds the scope.

@@ -8,7 +8,8 @@
 //! ([`mutants`]).
 //!
 //! Reading order: [`world`], `cluster` (the story), `nemesis` (what goes wrong), `node` and `worker`
-//! (the processes), `people` (who asks), [`invariants`], [`tally`] (what was reached).
+//! (the processes), `people` (who asks), [`invariants`], [`tally`] (what was reached); [`labelled`] and
+//! [`boundaries`] tell one story each on purpose.
 //!
 //! Deliberately absent: sockets, TLS, HTTP, real fsync, threads. Process chaos covers those.
 

@@ -315,8 +315,9 @@ fn all_boundaries(
             return;
         }
         println!("seed {} {boundary}: {}", outcome.seed, outcome.violations.join("\n    "));
+        let mutant = mutant.map(|m| format!(" --mutant {}", m.name)).unwrap_or_default();
         println!(
-            "    cargo run --release -p cryptorun-chaos -- explain {} --boundary {boundary}",
+            "    cargo run --release -p cryptorun-chaos -- explain {} --boundary {boundary}{mutant}",
             outcome.seed
         );
     });

@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, region, warm};
 use crate::network::WORKER;
 use crate::world::World;
 use cryptorun_core::machine::Machine;
+use cryptorun_core::promotion::{Kind, Outcome, State};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::{Phase, Role, Scope};
 use cryptorun_core::token::Token;
@@ -26,12 +27,24 @@ pub(super) fn standing(machine: &Machine) -> Result<(), String> {
     if let Some(promotion) = running {
         return Err(format!("{} still runs", promotion.id));
     }
+    lost_nothing(machine)?;
     match (&scope.phase, machine.live_lease(&warm())) {
         (Phase::Active, Some(lease)) if lease.token == scope.highest => is_granted(scope),
         (Phase::Vacant, None) if machine.sink_of(&scope.assigned, &warm()).is_none() => {
             why_vacant(machine)
         }
         (phase, lease) => Err(format!("it is {phase} with {lease:?}, highest {}", scope.highest)),
+    }
+}
+
+/// A switchover that is done goes on where the old holder stopped, to the record.
+fn lost_nothing(machine: &Machine) -> Result<(), String> {
+    let mut done = machine.promotions().values().filter(|promotion| {
+        promotion.kind == Kind::Switchover && promotion.state == State::Ended(Outcome::Done)
+    });
+    match done.find(|promotion| promotion.start != promotion.barrier) {
+        Some(p) => Err(format!("{} stopped at {:?}, goes on at {:?}", p.id, p.barrier, p.start)),
+        None => Ok(()),
     }
 }
 

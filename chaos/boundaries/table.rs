@@ -14,6 +14,8 @@ pub struct Table {
     /// Why promotions were not done.
     reasons: BTreeMap<(Kind, &'static str, String), u64>,
     slowest: Duration,
+    /// Leaders that died while they undid a promotion.
+    undoers: u64,
     /// Runs in which it did not come to that.
     pub missed: u64,
 }
@@ -21,13 +23,16 @@ pub struct Table {
 impl Table {
     /// Counts one.
     pub fn add(&mut self, reached: &Reached) {
-        let Some(Ended { how, why, after }) = reached.ended.as_ref().filter(|_| reached.is_there())
-        else {
+        if !reached.is_there() {
             self.missed += 1;
             return;
-        };
+        }
+        let how = reached.ended.as_ref().map_or("open", |ended| ended.how);
         *self.ends.entry(reached.boundary).or_default().entry(how).or_default() += 1;
+        let Some(Ended { how, why, after }) = &reached.ended else { return };
         self.slowest = self.slowest.max(*after);
+        let undoer_too = reached.boundary.how == How::WithCandidate && reached.killed > 1;
+        self.undoers += u64::from(undoer_too);
         if !why.is_empty() {
             let reason = (reached.boundary.kind, *how, without_numbers(why));
             *self.reasons.entry(reason).or_default() += 1;
@@ -79,6 +84,7 @@ impl fmt::Display for Table {
         for ((kind, how, why), n) in &self.reasons {
             writeln!(f, "{n:>5} {kind} {how}: {why}")?;
         }
+        writeln!(f, "{:>5} leaders died as they rolled back", self.undoers)?;
         writeln!(f, "slowest end {:.1} s after its leader's death", self.slowest.as_secs_f64())
     }
 }
