@@ -77,6 +77,8 @@ pub const ALL: &[Mutant] = &[
     seeded("cancelled_goes_on", "a cancelled promotion stays open"),
     seeded("step_never_late", "no step ever runs out of time"),
     seeded("report_ends_nothing", "a promotion's last step leaves it open"),
+    seeded("undo_leaves_token", "a promotion that is rolled back leaves its token reserved"),
+    seeded("inherited_left_alone", "a new leader does not go on with a promotion that it finds"),
     seeded("pause_ignored", "the controller asks for promotions of paused scopes"),
     seeded("one_witness_is_enough", "one region's word makes another region lost"),
     seeded(

@@ -13,6 +13,7 @@ use cryptorun_core::diagnose::region_lost;
 use cryptorun_core::machine::Machine;
 use cryptorun_core::people::Actor;
 use cryptorun_core::region::{Link, RegionName};
+use cryptorun_core::seeded_bug;
 use cryptorun_core::steps::{advance, ahead, is_under_way};
 use cryptorun_core::time::Millis;
 use cryptorun_platform::Platform;
@@ -63,6 +64,8 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Result<Infallible, Over> {
     let mut appended = log.appended();
     let mut memory = Memory::default();
     let mut under_way = FuturesUnordered::new();
+    let left_alone =
+        seeded_bug::is("inherited_left_alone") && look(log, |machine, _| is_under_way(machine));
     loop {
         stirred.mark_unchanged();
         let now = platform.clock.boot();
@@ -72,6 +75,7 @@ async fn lead(log: &dyn Log, platform: &Platform) -> Result<Infallible, Over> {
             let commands = ahead(machine, index, in_flight.values(), |machine| {
                 let mut commands = all_commands(machine);
                 commands.retain(|command| memory.may_try(command, now));
+                commands.retain(|_| !left_alone || !is_under_way(machine));
                 commands
             });
             (commands, is_under_way(machine))

@@ -333,8 +333,9 @@ impl Machine {
     }
 
     fn unreserve(&mut self, turn: &mut Turn, id: &ScopeId) {
+        let halfway = crate::seeded_bug::is("undo_leaves_token");
         self.change_scope(turn, id, |scope| {
-            scope.reservation = None;
+            scope.reservation = scope.reservation.take().filter(|_| halfway);
             scope.moving = None;
             scope.phase = match (&scope.lease, scope.lease_is_doomed()) {
                 (Some(_), false) => Phase::Active,
