@@ -35,12 +35,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use trap::{Aim, When};
 
-/// A promotion has ended so long after its leader's death. The longest honest way is an election,
-/// the leader's return where two of three nodes are gone, a run-out, and a candidate that comes back
-/// after [`AWAY_LONG_MS`].
-const END_MAX: Duration = Duration::from_secs(60);
+/// A promotion has ended so long after its leader's death. The longest honest way is an approval that
+/// died with it, and a region that must be watched for the whole detection anew before it can be given
+/// again.
+const END_MAX: Duration = Duration::from_secs(120);
 /// From the request until the leader dies: detection, the emergency's age, a run-out of the old lease.
-const SPRING_MAX: Duration = Duration::from_secs(60);
+const SPRING_MAX: Duration = Duration::from_secs(120);
 /// A leader is started again after so long.
 const DOWN_MS: (u64, u64) = (1000, 6000);
 /// A candidate's worker comes back before anybody calls it lost, or long after.

@@ -208,8 +208,7 @@ fn main() -> ExitCode {
         }
         Verb::Detect { seeds, from, only, jobs } => code(detect(seeds, from, &only, jobs)),
         Verb::Boundaries { seeds, from, only, mutant, jobs, table } => {
-            let seeds = from..from.saturating_add(seeds);
-            code(all_boundaries(seeds, only.as_deref(), mutant, jobs, table))
+            code(all_boundaries((from, seeds), only.as_deref(), mutant, jobs, table))
         }
         Verb::Replay { seed, setting } => {
             let outcome = traced(seed, setting);
@@ -295,7 +294,7 @@ fn detect(seeds: Option<u64>, from: u64, only: &[Label], jobs: usize) -> bool {
 
 /// True when every promotion ended and is told, nothing was left half, and every boundary was reached.
 fn all_boundaries(
-    seeds: std::ops::Range<u64>,
+    (from, each): (u64, u64),
     only: Option<&str>,
     mutant: Option<&'static Mutant>,
     jobs: usize,
@@ -306,8 +305,10 @@ fn all_boundaries(
         .into_iter()
         .filter(|boundary| only.is_none_or(|text| boundary.to_string().contains(text)))
         .collect();
-    let list: Vec<(u64, Boundary)> =
-        seeds.flat_map(|seed| wanted.iter().map(move |boundary| (seed, *boundary))).collect();
+    // A seed of its own each: one that all shared would draw the same cluster for all.
+    let turns = wanted.iter().cycle().copied();
+    let count = u64::try_from(wanted.len()).unwrap_or(0) * each;
+    let list: Vec<(u64, Boundary)> = (from..from + count).zip(turns).collect();
     let progress = Progress::new(list.len() as u64);
     let (ends, bad) = run_boundaries(&list, jobs, mutant, |outcome, boundary| {
         progress.done_with_one();
