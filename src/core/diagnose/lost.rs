@@ -82,9 +82,14 @@ fn doubt(machine: &Machine, witness: &RegionRecord) -> Option<String> {
         .then(|| format!("{name} stood still for {stood} within the last minute"))
 }
 
-/// Why a scope has nobody who could write: its region is lost, or its holder.
+/// Why a scope has nobody who could write: its region is lost, or its holder; of both what has lasted
+/// longer. For how long a scope has been vacant stands in the log; a witness that was started anew has
+/// to watch a region for the whole detection again.
 pub fn gone(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
-    region_lost(machine, &scope.assigned).or_else(|| holder_lost(machine, scope))
+    match (region_lost(machine, &scope.assigned), holder_lost(machine, scope)) {
+        (Some(region), Some(holder)) if holder.lasting > region.lasting => Some(holder),
+        (region, holder) => region.or(holder),
+    }
 }
 
 /// The lease ran out and no regrant came, and its region is not what is lost: its node reports, or

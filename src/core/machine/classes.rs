@@ -316,3 +316,24 @@ fn nobody_is_lost_while_only_something_is_wrong() {
     );
     assert!(matches!(ask, Err(Refusal::Predicates { .. })), "{ask:?}");
 }
+
+#[test]
+fn a_witness_that_was_started_anew_takes_no_certainty_away() {
+    let mut world = World::running(Mode::Approve);
+    world.lost.insert(EAST.into(), world.now);
+    world.advance(Millis::mins(2));
+    // It has watched the way there since now, and for a while says that it has been down so long.
+    world.cut.insert((WEST.into(), EAST.into()), world.now);
+    world.advance(Millis::secs(15));
+    let unsure = diagnose(&world.machine).into_iter().find(|d| !d.confirmed).expect("it watches");
+    assert_eq!(unsure.class, Class::RegionLost { region: EAST.into() });
+    let ask = Ask {
+        kind: Kind::Failover,
+        scope: warm(),
+        to: EU.into(),
+        by: Some("ana".into()),
+        promotion: None,
+    };
+    let decision = decide::decide(&world.machine, &ask).unwrap();
+    assert_eq!(decision.blocking().count(), 0, "{decision:#?}");
+}
