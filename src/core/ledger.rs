@@ -43,7 +43,7 @@ impl Ledger {
         for (region, (shape, span)) in std::mem::take(&mut self.lasting) {
             match refused.get(&region) {
                 Some((now, ..)) if *now == shape => drop(goes_on.insert(region, (shape, span))),
-                _ => over.push(span),
+                _ => over.push(RefusedSpan { until: at, ..span }),
             }
         }
         self.lasting = goes_on;
@@ -134,7 +134,7 @@ mod tests {
         assert!((1..=3).contains(&to_west.len()), "{to_west:#?}");
         assert!(blocking(to_west[0]).contains(&PredicateName::Primary), "{:?}", to_west[0]);
         for pair in to_west.windows(2) {
-            assert!(pair[0].until < pair[1].since, "one after the other");
+            assert_eq!(pair[0].until, pair[1].since, "one after the other");
             assert_ne!(blocking(pair[0]), blocking(pair[1]), "each once");
         }
         let lasted: u64 = to_west.iter().map(|span| span.until.0 - span.since.0).sum();

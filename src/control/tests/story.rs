@@ -243,7 +243,7 @@ async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation
     assert_eq!((status, ledger.left_out), (200, 0));
     let opened = opened.expect("seen above").at;
     let spans = &ledger.refusals;
-    assert!(!spans.is_empty() && spans.iter().all(|span| span.until < opened), "{ledger:#?}");
+    assert!(!spans.is_empty() && spans.iter().all(|span| span.until <= opened), "{ledger:#?}");
     assert!(spans.iter().all(|span| !span.decision.changes.is_empty()), "{ledger:#?}");
     let path = format!("/v1/refusals?tier=warm&since={start}&until={start}");
     assert_eq!(story.world.send(&ana, "GET", &path, "").await.status().as_u16(), 400);

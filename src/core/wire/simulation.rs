@@ -98,7 +98,7 @@ pub struct Refusals {
 pub struct RefusedSpan {
     /// The first state that was answered so.
     pub since: WallTime,
-    /// The last.
+    /// The first that was not, or the last there was.
     pub until: WallTime,
     /// What was wrong with the scope then.
     pub because: String,
