@@ -60,8 +60,8 @@ pub const ALL: &[Mutant] = &[
     seeded("logtime_goes_back", "a new leader's stamps start from the cluster's beginning"),
     // Fences, seals, chains.
     seeded("fence_check_removed", "a sink takes writes under any token"),
-    seeded("seal_skipped", "a sink answers a seal without refusing anything"),
     seeded("tail_before_seal", "a sink reads its end before it begins to refuse"),
+    seeded("seal_skipped", "a sink answers a seal without refusing anything"),
     seeded("fence_not_kept", "the highest token is not written to the medium"),
     seeded("late_write_published", "a write is not asked about its lease after the sync"),
     seeded("stale_directive_obeyed", "an older directive replaces a newer one"),
