@@ -46,9 +46,15 @@ const TOLD_WITHIN: Millis = Millis::mins(24 * 60);
 pub fn replay(history: &History, window: &Window) -> io::Result<Simulation> {
     let mut run = Run::new(window);
     history.read(window.start - LOOK_BACK, window.end + TOLD_WITHIN, |line| match line.what {
-        What::Report(own) | What::Late(own) if own.committed.is_none() => run.late(&own),
-        What::Report(_) if line.at >= window.start && line.at <= window.end => run.covers(line.at),
-        What::Report(_) | What::Late(_) => {}
+        What::Report(own) => {
+            if line.at >= window.start && line.at <= window.end {
+                run.covers(line.at);
+            }
+            if own.committed.is_none() {
+                run.late(&own);
+            }
+        }
+        What::Late(told) => run.late(&told),
         What::Records(records) if line.at <= window.end => {
             let reports = records.regions.len() + records.sessions.len();
             run.rebuilt.take(*records);

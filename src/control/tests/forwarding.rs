@@ -3,7 +3,7 @@
 use super::sessions;
 use super::world::{EAST, WEST, World, person, worker};
 use crate::forward::{Failed, Forwarded, Reply, ask};
-use crate::history::OwnReport;
+use crate::history::{Line, OwnReport, What};
 use crate::log::{Log, Proposal};
 use cryptorun_core::command::{Approve, Command, PauseScope, Report};
 use cryptorun_core::path::Path;
@@ -206,6 +206,10 @@ async fn late_reports_are_kept_for_simulations_and_only_those_of_the_node_that_t
         // The answer to the first time was lost.
         assert_eq!(tell(vec![cut(WEST, 1), cut(WEST, 2)]).await, Reply::Kept);
     }
+    // A report of its own that no quorum took is recorded like any other.
+    let own = Box::new(cut(EAST, 30));
+    let line = Line { at: start + Millis::secs(3), what: What::Report(own) };
+    leader.api.parts().history.append(&line).unwrap();
     leader.clock.advance(Duration::from_secs(60));
     let request = SimulationRequest {
         tier: Tier::Warm,
@@ -222,5 +226,5 @@ async fn late_reports_are_kept_for_simulations_and_only_those_of_the_node_that_t
         span: (start + Millis::secs(1), start + Millis::secs(2)),
         unreached: [(EAST.into(), Millis::secs(2))].into(),
     };
-    assert_eq!(found.late, [expected]);
+    assert_eq!((found.reports, found.late), (1, vec![expected]));
 }
