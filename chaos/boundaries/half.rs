@@ -63,7 +63,7 @@ fn why_vacant(machine: &Machine) -> Result<(), String> {
     let name = warm().to_string();
     let about = machine.audit().values().rev();
     let last = about
-        .filter(|entry| entry.subject.split(' ').any(|word| word == name))
+        .filter(|entry| entry.is_about(&name))
         .find(|entry| matches!(entry.action.as_str(), "vacant" | "grant"));
     match last {
         Some(entry) if entry.action == "vacant" && !entry.detail.is_empty() => Ok(()),

@@ -20,18 +20,13 @@ fn brief(entry: &AuditEntry) -> String {
     format!("{} {} by {}: {}", entry.seq, entry.action, entry.actor, entry.detail)
 }
 
-/// The words of an end.
-const ENDS: [&str; 7] =
-    ["done", "rolled_back", "superseded", "denied", "cancelled", "expired", "void"];
-
 /// All entries about one promotion, oldest first; refusals changed nothing.
 struct Told<'a>(Vec<&'a AuditEntry>);
 
 impl<'a> Told<'a> {
     fn of(machine: &'a Machine, promotion: &Promotion) -> Self {
         let id = promotion.id.to_string();
-        let about = |entry: &&AuditEntry| entry.subject.split(' ').any(|word| word == id);
-        let entries = machine.audit().values().filter(about);
+        let entries = machine.audit().values().filter(|entry| entry.is_about(&id));
         Self(entries.filter(|entry| entry.action != "refused").collect())
     }
 
@@ -87,7 +82,7 @@ impl<'a> Told<'a> {
 
     fn tells_the_end(&self, promotion: &Promotion) -> Result<(), String> {
         let ends: Vec<_> =
-            self.0.iter().filter(|entry| ENDS.contains(&entry.action.as_str())).collect();
+            self.0.iter().filter(|entry| Outcome::WORDS.contains(&entry.action.as_str())).collect();
         let State::Ended(outcome) = &promotion.state else {
             return if ends.is_empty() { Ok(()) } else { Err("it ended only in the audit".into()) };
         };
