@@ -1,13 +1,12 @@
 //! The audit's routes.
 
 use super::Web;
-use super::extract::{Asked, Read, Who};
+use super::extract::{Asked, Read, Who, time};
 use crate::api::AuditQuery;
 use crate::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
 use cryptorun_core::audit::Filter;
-use cryptorun_core::time::WallTime;
 use cryptorun_core::wire::{AuditPage, AuditVerdict};
 use serde::Deserialize;
 
@@ -23,12 +22,11 @@ pub(super) struct PageQuery {
 
 impl PageQuery {
     fn filter(&mut self) -> Result<Filter, String> {
-        let time = |text: Option<String>| text.map(|text| WallTime::parse(&text)).transpose();
         Ok(Filter {
             by: self.by.take().map(|by| by.parse()).transpose()?,
             about: self.about.take(),
-            since: time(self.since.take())?,
-            until: time(self.until.take())?,
+            since: time(self.since.as_deref())?,
+            until: time(self.until.as_deref())?,
         })
     }
 }

@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, Uri};
+use cryptorun_core::time::WallTime;
 use cryptorun_core::wire::Consistency;
 use cryptorun_platform::net::Peer;
 use serde::Deserialize;
@@ -141,4 +142,9 @@ pub(super) fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     serde_json::from_slice(bytes)
         .map_err(|error| ApiError::bad(format!("the body is not what this takes: {error}")))
+}
+
+/// A time of a query, which may be absent.
+pub(super) fn time(text: Option<&str>) -> Result<Option<WallTime>, String> {
+    text.map(WallTime::parse).transpose()
 }

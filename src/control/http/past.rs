@@ -1,13 +1,12 @@
 //! What recorded history tells.
 
 use super::Web;
-use super::extract::{Asked, Body, Who};
+use super::extract::{Asked, Body, Who, time};
 use super::reads::global;
 use crate::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
 use cryptorun_core::scope::Tier;
-use cryptorun_core::time::WallTime;
 use cryptorun_core::wire::{Refusals, Simulation, SimulationRequest};
 use serde::Deserialize;
 
@@ -35,8 +34,8 @@ pub(super) async fn refusals(
     Who(caller): Who,
     Asked(asked): Asked<RefusalsQuery>,
 ) -> Answer<Refusals> {
-    let time = |text: Option<String>| text.map(|text| WallTime::parse(&text)).transpose();
-    let window = time(asked.since).and_then(|since| Ok((since, time(asked.until)?)));
+    let since = time(asked.since.as_deref()).map_err(ApiError::bad)?;
+    let until = time(asked.until.as_deref()).map_err(ApiError::bad)?;
     let scope = (asked.tier, asked.group.as_str());
-    web.api.refusals(&caller, scope, window.map_err(ApiError::bad)?).await.map(Json)
+    web.api.refusals(&caller, scope, (since, until)).await.map(Json)
 }
