@@ -94,9 +94,11 @@ impl Label {
         Self::ALL[usize::try_from(seed % Self::ALL.len() as u64).unwrap_or(0)]
     }
 
-    /// Whether a promotion may be asked for: somebody who should hold the scope is gone.
+    /// Whether a promotion may be asked for: somebody who should hold the scope is gone, or does
+    /// nothing with it.
     fn is_a_loss(self) -> bool {
-        matches!(self, Self::RegionLost | Self::IsolatedSelf | Self::HolderLost)
+        let gone = matches!(self, Self::RegionLost | Self::IsolatedSelf | Self::HolderLost);
+        gone || self == Self::StalledWorker
     }
 }
 

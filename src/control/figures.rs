@@ -52,9 +52,8 @@ fn scopes(machine: &Machine, wall: WallTime, metrics: &Metrics) {
         let left = views::lease_left(machine, scope).unwrap_or_default();
         metrics.lease_remaining_seconds.set([tier, group], seconds(left));
         if let Some(holder) = views::live_holder(machine, scope) {
-            let stalled = u64::from(holder.stalled.get(&scope.id).copied().unwrap_or(0));
-            let renew_every = machine.timing().map(|t| t.renew_every).unwrap_or_default();
-            let stood = Millis(stalled * renew_every.0);
+            let stalled = holder.stalled.get(&scope.id);
+            let stood = stalled.map_or(Millis::ZERO, |stall| machine.now().log.since(stall.since));
             metrics.no_progress_seconds.set([tier, group], seconds(stood));
         }
         let sinks = views::sinks(machine, scope, wall);

@@ -1,12 +1,12 @@
 //! The refusal ledger: why a scope that was not well did not move, once for each answer.
 //!
-//! It is shown one state after another, in order. While nobody could write a scope and nothing was
+//! It is shown one state after another, in order. While nobody wrote a scope and nothing was
 //! under way for it, what the controller would have been told of each other region is kept, from when
 //! to when, until the answer is another one. Values move all the time; an answer is another one when
 //! other conditions refuse.
 
 use crate::decide::{Ask, Choice, Decision, PredicateName, Verdict, decide, fitting_kind};
-use crate::diagnose::gone;
+use crate::diagnose::{gone, unwell};
 use crate::machine::Machine;
 use crate::promotion::Kind;
 use crate::region::RegionName;
@@ -59,9 +59,8 @@ impl Ledger {
     fn refused(&self, machine: &Machine) -> BTreeMap<RegionName, (Shape, String, Decision)> {
         let mut refused = BTreeMap::new();
         let Some(scope) = machine.scopes().get(&self.scope) else { return refused };
-        let Some(gone) = gone(machine, scope).filter(|_| scope.moving.is_none()) else {
-            return refused;
-        };
+        let cause = gone(machine, scope).or_else(|| unwell(machine, scope));
+        let Some(cause) = cause.filter(|_| scope.moving.is_none()) else { return refused };
         for to in scope.policy.members.iter().filter(|member| **member != scope.assigned) {
             let ask = Ask {
                 kind: fitting_kind(machine, &self.scope, to),
@@ -73,7 +72,7 @@ impl Ledger {
             match decide(machine, &ask) {
                 Ok(decision) if decision.choice == Choice::Refuse => {
                     let blocking = decision.blocking().map(|p| (p.name, p.verdict)).collect();
-                    let because = format!("{}: {}", gone.class, gone.evidence.join("; "));
+                    let because = format!("{}: {}", cause.class, cause.evidence.join("; "));
                     refused.insert(to.clone(), ((ask.kind, blocking), because, decision));
                 }
                 // One is enough: it is what the controller does or asks for.

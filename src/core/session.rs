@@ -3,8 +3,10 @@
 use crate::name::Name;
 use crate::region::RegionName;
 use crate::report::WorkerReport;
+use crate::scope::ScopeId;
 use crate::time::LogTime;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -74,8 +76,18 @@ pub struct Session {
     pub barred: bool,
     /// What it reported with its last renewal.
     pub report: WorkerReport,
-    /// Renewals in a row during which a scope's holder made no progress, by scope.
-    pub stalled: std::collections::BTreeMap<crate::scope::ScopeId, u32>,
+    /// Where it holds a scope and makes no progress, by scope.
+    pub stalled: BTreeMap<ScopeId, Stall>,
+}
+
+/// A holder renews and makes no progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Stall {
+    /// Renewals in a row that told so.
+    pub renewals: u32,
+    /// When the one before the first of them was committed: it told the same end.
+    pub since: LogTime,
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ fn finish_regrant(machine: &Machine, scope: &Scope, reservation: &Reservation) -
     ready.then(|| Command::Grant(Grant { scope: scope.id.clone(), token: reservation.token }))
 }
 
-/// Opens a request when the holder is lost, and again when one expired while the cause lasts.
+/// Opens a request when the holder is lost or does nothing, and again when one expired while the cause lasts.
 fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
     if scope.mode == Mode::Observe || scope.policy.members.len() < 2 {
         return None;
@@ -166,7 +166,8 @@ fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
     if waiting {
         return None;
     }
-    let cause = diagnose::gone(machine, scope).filter(|found| found.confirmed)?;
+    let cause = diagnose::gone(machine, scope).or_else(|| diagnose::unwell(machine, scope));
+    let cause = cause.filter(|found| found.confirmed)?;
     let (kind, to) = best_candidate(machine, scope)?;
     Some(Command::RequestPromotion(RequestPromotion {
         kind,

@@ -10,7 +10,7 @@ use crate::promotion::Kind;
 use crate::refusal::Refusal;
 use crate::region::{Link, RegionName};
 use crate::report::ScopeReport;
-use crate::scope::{Mode, Phase, Scope};
+use crate::scope::{Mode, Scope};
 use crate::time::Millis;
 
 /// The leader proposes a tick so often at least: time that has passed is noticed by then.
@@ -25,12 +25,18 @@ pub(super) struct View<'a> {
     target: Option<(&'a crate::session::Session, &'a ScopeReport)>,
     /// That the holder is gone, for how long, and who says so.
     gone: Option<Diagnosis>,
+    /// Of an emergency: that the holder is there and does nothing, instead.
+    unwell: Option<Diagnosis>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(machine: &'a Machine, scope: &'a Scope, ask: &'a Ask) -> Self {
         let gone = diagnose::gone(machine, scope);
-        Self { machine, scope, ask, target: machine.sink_of(&ask.to, &scope.id), gone }
+        let unwell = match (&gone, ask.kind) {
+            (None, Kind::Emergency) => diagnose::unwell(machine, scope),
+            _ => None,
+        };
+        Self { machine, scope, ask, target: machine.sink_of(&ask.to, &scope.id), gone, unwell }
     }
 
     fn held_up_by_person(&self) -> bool {
@@ -96,26 +102,31 @@ impl<'a> View<'a> {
                 ..self.predicate(PredicateName::Primary, answers)
             };
         }
-        let degraded = self.ask.kind == Kind::Emergency
-            && matches!(self.scope.phase, Phase::Degraded { .. })
-            && self.machine.now().log.since(self.scope.phase_since) > limits.detection;
-        let (value, source, ok) = match &self.gone {
+        let word = if self.gone.is_some() { "gone" } else { "idle" };
+        let cause = self.gone.as_ref().or(self.unwell.as_ref());
+        let (value, source, ok) = match cause {
             Some(found) => {
-                (format!("gone {}", found.lasting), found.evidence.join("; "), found.confirmed)
+                (format!("{word} {}", found.lasting), found.evidence.join("; "), found.confirmed)
             }
-            None if degraded => ("degraded".to_owned(), "its own report".to_owned(), true),
             None => ("not lost".to_owned(), "the regions' reports".to_owned(), false),
         };
-        let wait = match &self.gone {
+        let wait = match cause {
             Some(found) => (limits.detection.0 + 1).saturating_sub(found.lasting.0),
             // Where its node goes on, it counts from the entry that finds the lease run out.
             None => limits.detection.0 + 1 + self.lease_left().unwrap_or_default().0 + TICK.0,
         };
+        let turned = match self.unwell {
+            Some(_) => Change::Wait { span: Millis(wait) },
+            None => self.silence(Millis(wait)),
+        };
         Predicate {
             value,
             source,
-            threshold: format!("gone > {}", limits.detection),
-            turned_by: either(!ok, [self.silence(Millis(wait))]),
+            threshold: match self.ask.kind {
+                Kind::Emergency => format!("gone or idle > {}", limits.detection),
+                Kind::Failover | Kind::Switchover => format!("gone > {}", limits.detection),
+            },
+            turned_by: either(!ok, [turned]),
             ..self.predicate(PredicateName::Primary, ok)
         }
     }
@@ -165,7 +176,6 @@ impl<'a> View<'a> {
                 live.is_none() || crate::seeded_bug::is("holder_back_unnoticed")
             }
         };
-        let degraded = matches!(self.scope.phase, Phase::Degraded { .. });
         Predicate {
             value: left.map_or("over".to_owned(), |left| format!("live, {left} left")),
             threshold: match self.ask.kind {
@@ -177,11 +187,8 @@ impl<'a> View<'a> {
                 !ok,
                 [left.map_or_else(|| self.holder_back(), |left| self.silence(left))],
             ),
-            // A degraded holder still renews; the grant itself waits for its lease to end.
-            ..self.predicate(
-                PredicateName::Lease,
-                ok || (degraded && self.ask.kind == Kind::Emergency),
-            )
+            // One that is there and does nothing renews; the grant itself waits for its lease to end.
+            ..self.predicate(PredicateName::Lease, ok || self.unwell.is_some())
         }
     }
 
@@ -243,10 +250,9 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A failover leaves its holder's region behind, unless it is there and only not well.
+    /// A failover leaves its holder's region behind: nothing waits for who may not answer.
     fn leaves_behind(&self, region: &RegionName) -> bool {
-        let degraded = matches!(self.scope.phase, Phase::Degraded { .. });
-        self.ask.kind != Kind::Switchover && !degraded && *region == self.scope.assigned
+        self.ask.kind != Kind::Switchover && *region == self.scope.assigned
     }
 
     pub(super) fn behind(&self, loss: &Loss) -> Predicate {

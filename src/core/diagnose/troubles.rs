@@ -9,6 +9,8 @@ use crate::machine::{Machine, STALLED_MAX};
 use crate::path::Reach;
 use crate::region::RegionName;
 use crate::report::{DiskState, RegionRecord, RegionReport, Trouble};
+use crate::scope::{Scope, ScopeId};
+use crate::session::{Session, Stall};
 use crate::time::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -196,30 +198,45 @@ fn venue_fails(
 
 /// Holders that renew and do nothing with what they have.
 pub(super) fn stalled(machine: &Machine) -> Vec<Diagnosis> {
-    let renew_every = machine.timing().map(|timing| timing.renew_every).unwrap_or_default();
-    let mut found = Vec::new();
     // Behind a disk that does not take writes nobody makes progress: that is what is wrong then.
     let sound = machine.live_sessions().filter(|session| session.report.disk == DiskState::Ok);
-    for session in sound {
-        for (scope, renewals) in session.stalled.iter().filter(|(_, n)| **n >= STALLED_MAX) {
-            let lasting = Millis(u64::from(*renewals) * renew_every.0);
-            let reported = session.report.scopes.get(scope);
-            let waiting = reported.map(|r| r.input.since(r.watermark)).unwrap_or_default();
-            found.push(Diagnosis {
-                class: Class::StalledWorker {
-                    scope: scope.clone(),
-                    region: session.region.clone(),
-                },
-                severity: Severity::Page,
-                lasting,
-                confirmed: lasting >= CONFIRMED_AFTER,
-                doubt: None,
-                evidence: vec![
-                    format!("{} has renewed {renewals} times without progress", session.key.worker),
-                    format!("{waiting} of input wait"),
-                ],
-            });
-        }
+    sound
+        .flat_map(|session| session.stalled.keys().filter_map(|id| stands(machine, session, id)))
+        .collect()
+}
+
+/// The holder of a scope renews and does nothing with what it has, by whatever fault: what an
+/// emergency may go by once it has lasted for the detection time.
+pub fn unwell(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
+    let session = machine.live_session(&machine.live_lease(&scope.id)?.holder)?;
+    let mut found = stands(machine, session, &scope.id)?;
+    found.confirmed = found.lasting > machine.limits().detection;
+    match session.report.disk {
+        DiskState::Ok => {}
+        DiskState::Slow => found.evidence.push("its disk is slow".to_owned()),
+        DiskState::Full => found.evidence.push("its disk is full".to_owned()),
+        DiskState::Failed => found.evidence.push("its disk failed".to_owned()),
     }
-    found
+    Some(found)
+}
+
+fn stands(machine: &Machine, session: &Session, scope: &ScopeId) -> Option<Diagnosis> {
+    let Stall { renewals, since } = *session.stalled.get(scope)?;
+    if renewals < STALLED_MAX {
+        return None;
+    }
+    let lasting = machine.now().log.since(since);
+    let reported = session.report.scopes.get(scope);
+    let waiting = reported.map(|r| r.input.since(r.watermark)).unwrap_or_default();
+    Some(Diagnosis {
+        class: Class::StalledWorker { scope: scope.clone(), region: session.region.clone() },
+        severity: Severity::Page,
+        lasting,
+        confirmed: lasting >= CONFIRMED_AFTER,
+        doubt: None,
+        evidence: vec![
+            format!("{} has renewed {renewals} times without progress", session.key.worker),
+            format!("{waiting} of input wait"),
+        ],
+    })
 }

@@ -6,6 +6,7 @@
 
 use super::{Machine, Turn};
 use crate::command::{Answer, Grant, Handover, Outcome, Release, Reserve, Rollback};
+use crate::diagnose;
 use crate::people::{Actor, Role};
 use crate::plan::Step;
 use crate::position::Position;
@@ -90,12 +91,12 @@ impl Machine {
             return Err(Refusal::NotAtStep { promotion: id, step: Step::Reserve.to_string() });
         }
         self.still_bound(promotion)?;
-        let (required, unsealed): (Vec<_>, Vec<_>) = scope
-            .policy
-            .members
-            .iter()
-            .cloned()
-            .partition(|member| self.sink_of(member, &scope.id).is_some());
+        // A holder that is there and does nothing may never seal: its lease runs out instead.
+        let idle = diagnose::unwell(self, scope).map(|_| &promotion.from);
+        let (required, unsealed): (Vec<_>, Vec<_>) =
+            scope.policy.members.iter().cloned().partition(|member| {
+                Some(member) != idle && self.sink_of(member, &scope.id).is_some()
+            });
         if required.len() < scope.policy.sinks_needed() {
             return Err(Refusal::NotSealed { scope: scope.id.clone(), missing: list(&unsealed) });
         }

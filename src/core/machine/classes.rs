@@ -1,12 +1,12 @@
 //! Each class of DESIGN §7 as the machine's own reports give it, and what tells it from its likes.
 
 use super::world::{World, warm};
-use crate::command::{Command, RequestPromotion};
+use crate::command::{Approve, Command, RequestPromotion};
 use crate::decide::{self, Ask, Change, Choice, PredicateName, Verdict};
 use crate::diagnose::{Class, Diagnosis, Severity, diagnose, health, offset};
 use crate::offset::Offset;
 use crate::path::{Path, Reach};
-use crate::promotion::Kind;
+use crate::promotion::{Kind, Outcome, State};
 use crate::refusal::Refusal;
 use crate::region::RegionName;
 use crate::report::{Answers, DiskState, FeedState, RegionReport};
@@ -336,4 +336,33 @@ fn a_witness_that_was_started_anew_takes_no_certainty_away() {
     };
     let decision = decide::decide(&world.machine, &ask).unwrap();
     assert_eq!(decision.blocking().count(), 0, "{decision:#?}");
+}
+
+#[test]
+fn a_holder_that_does_nothing_is_asked_about_once_its_data_is_old_and_moved_by_people() {
+    let mut world = World::running(Mode::Approve);
+    world.hung.insert(EAST.into());
+    world.worker_says.insert(EAST.into(), |report| {
+        for scope in report.scopes.values_mut() {
+            scope.watermark = WallTime(1);
+        }
+    });
+    world.advance(Millis::mins(4));
+    assert_eq!(world.machine.promotions().len(), 0, "its data is not old enough");
+    world.advance(Millis::mins(2));
+    let promotion = world.machine.promotions().values().next().expect("it was asked for").clone();
+    assert_eq!(promotion.kind, Kind::Emergency);
+    assert!(promotion.reason.as_ref().unwrap().starts_with("stalled_worker"), "{promotion:?}");
+    assert_eq!(world.holder(), Some(EAST.into()), "nothing moves by itself");
+    let held_under = world.scope().highest;
+    for person in ["ana", "ben"] {
+        let approve =
+            Approve { promotion: promotion.id, reason: Some("seen".to_owned()), certificate: None };
+        world.by(person, Command::Approve(approve)).unwrap();
+    }
+    world.advance(Millis::secs(40));
+    assert_eq!(world.holder(), Some(promotion.to.clone()));
+    assert!(world.scope().highest > held_under);
+    let ended = &world.machine.promotions()[&promotion.id];
+    assert_eq!(ended.state, State::Ended(Outcome::Done), "{ended:#?}");
 }

@@ -8,7 +8,7 @@ use crate::record::RecordKey;
 use crate::refusal::Refusal;
 use crate::report::ScopeReport;
 use crate::scope::{KnownEnd, Mode, Phase, Scope, ScopeId, Withheld};
-use crate::session::{Session, SessionKey};
+use crate::session::{Session, SessionKey, Stall};
 use crate::time::{LogTime, Timing};
 use std::collections::BTreeMap;
 
@@ -101,7 +101,7 @@ impl Machine {
         let last = std::mem::replace(&mut session.renewed_at, turn.now());
         for id in held {
             let Some(scope) = scopes.get_mut(id) else { continue };
-            judge_progress(turn, session, renew, scope);
+            judge_progress(turn, session, last, renew, scope);
             if extend(turn, session, last, renew, scope) {
                 turn.touch(RecordKey::Scope(id.clone()));
             }
@@ -238,7 +238,7 @@ fn list(answer: &mut Renewed, scope: &Scope, session: &Session, timing: &Timing)
 /// Extends one lease with this renewal, or withholds it from the session's `last` one on; whether its
 /// scope is another now.
 fn extend(turn: &Turn, session: &Session, last: LogTime, renew: &Renew, scope: &mut Scope) -> bool {
-    let stalled = session.stalled.get(&scope.id).copied().unwrap_or(0);
+    let stalled = session.stalled.get(&scope.id).map_or(0, |stall| stall.renewals);
     let why = if scope.lease_is_doomed() {
         Some(Withheld::Reserved)
     } else if stalled >= STALLED_MAX && scope.mode == Mode::Auto {
@@ -267,14 +267,15 @@ fn extend(turn: &Turn, session: &Session, last: LogTime, renew: &Renew, scope: &
     changed
 }
 
-/// Counts renewals in which a holder had input and did nothing with it.
-fn judge_progress(turn: &Turn, session: &mut Session, renew: &Renew, scope: &Scope) {
+/// Counts renewals in which a holder had input and did nothing with it since the `last` one.
+fn judge_progress(turn: &Turn, session: &mut Session, last: LogTime, renew: &Renew, scope: &Scope) {
     let exempt = matches!(scope.phase, Phase::Draining | Phase::Sealing)
         || scope.pause.as_ref().is_some_and(|pause| !pause.is_over(turn.at));
     let reports = (session.report.scopes.get(&scope.id), renew.report.scopes.get(&scope.id));
     match reports {
         (Some(before), Some(after)) if !exempt && stands_still(before, after) => {
-            *session.stalled.entry(scope.id.clone()).or_default() += 1;
+            let begun = Stall { renewals: 0, since: last };
+            session.stalled.entry(scope.id.clone()).or_insert(begun).renewals += 1;
         }
         _ => drop(session.stalled.remove(&scope.id)),
     }

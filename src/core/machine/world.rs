@@ -70,6 +70,8 @@ pub(crate) struct World {
     audited: Position,
     /// Regions whose node's reports do not reach the leader; their workers go by the third region.
     pub mute: std::collections::BTreeSet<RegionName>,
+    /// Regions whose worker renews and does nothing else.
+    pub hung: std::collections::BTreeSet<RegionName>,
     /// Clock offset of each worker, in milliseconds.
     pub offsets: BTreeMap<RegionName, i64>,
     /// What else a region's node says.
@@ -146,6 +148,7 @@ impl World {
             cut: BTreeMap::new(),
             audited: Position::START,
             mute: Default::default(),
+            hung: Default::default(),
             offsets: BTreeMap::new(),
             says: BTreeMap::new(),
             worker_says: BTreeMap::new(),
@@ -312,7 +315,10 @@ impl World {
                 worker.keeper = Some(Keeper::new(Timing::of(Profile::Wan), &opened));
             }
         }
-        worker.seal_if_due(self.now, self.wall());
+        let hung = self.hung.contains(&worker.region);
+        if !hung {
+            worker.seal_if_due(self.now, self.wall());
+        }
         let report = self.worker_report(worker);
         let Some(keeper) = &mut worker.keeper else { return };
         let seq = keeper.attempt(boot_ns);
@@ -330,7 +336,7 @@ impl World {
             }
         }
         for directive in directive::for_session(&self.machine, &session) {
-            if directive.scope == warm() {
+            if !hung && directive.scope == warm() {
                 self.obey(worker, directive.want, boot_ns);
             }
         }
