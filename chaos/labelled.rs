@@ -289,15 +289,20 @@ fn reports_of(disk: &SimDisk) -> Reports {
     let mut found = Reports::default();
     let history = History::open(Arc::new(disk.clone()), u64::MAX);
     let read = history.and_then(|history| {
-        history.read(WallTime(0), WallTime(u64::MAX), |line| match line.what {
-            What::Report(own) if own.committed.is_none() => {
-                found.in_vain.insert(own.report.wall);
-            }
-            What::Late(told) => {
-                found.late.insert(told.report.wall);
-            }
-            What::Report(_) | What::Records(_) => {}
-        })
+        let all = (WallTime(0), WallTime(u64::MAX));
+        history.read(
+            all,
+            |_| true,
+            |line| match line.what {
+                What::Report(own) if own.committed.is_none() => {
+                    found.in_vain.insert(own.report.wall);
+                }
+                What::Late(told) => {
+                    found.late.insert(told.report.wall);
+                }
+                What::Report(_) | What::Records(_) => {}
+            },
+        )
     });
     drop(read); // What cannot be read is missing, and said so.
     found

@@ -6,8 +6,9 @@
 //!
 //! What always holds:
 //!  1. a line is written whole or, after a crash, cut off at the end of a file; readers skip it;
-//!  2. nothing here is needed for a decision: a full disk loses history, says so, and stops nothing;
-//!  3. files older than [`DAYS_MAX`], and the oldest beyond the byte bound, are removed.
+//!  2. the first records of a file are whole: no day needs the one before it;
+//!  3. nothing here is needed for a decision: a full disk loses history, says so, and stops nothing;
+//!  4. files older than [`DAYS_MAX`], and the oldest beyond the byte bound, are removed.
 
 use cryptorun_core::config::Cluster;
 use cryptorun_core::promotion::Promotion;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const DAYS_MAX: usize = 90;
 const DIR: &str = "history";
 const DAY_MS: u64 = 86_400_000;
+const READ_AT_ONCE: usize = 1 << 20;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,48 @@ pub enum What {
     Late(Box<OwnReport>),
     /// Records as they stand now; others are as they were. The first of a file has all.
     Records(Box<Records>),
+}
+
+/// What a line is, told by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// When.
+    pub at: WallTime,
+    /// What it says.
+    pub kind: Kind,
+}
+
+/// See [`What`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`What::Report`].
+    Report,
+    /// [`What::Late`].
+    Late,
+    /// [`What::Records`] that say what changed.
+    Records,
+    /// [`What::Records`] that say everything.
+    Whole,
+}
+
+impl Head {
+    /// None of a line that was cut off, or that this version does not write.
+    fn of(line: &[u8]) -> Option<Self> {
+        let rest = line.strip_prefix(b"{\"at\":")?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (at, rest) = rest.split_at(digits);
+        let at = WallTime(std::str::from_utf8(at).ok()?.parse().ok()?);
+        let kinds: [(&[u8], Kind); 3] = [
+            (b",\"report\":", Kind::Report),
+            (b",\"late\":", Kind::Late),
+            (b",\"records\":{\"index\":", Kind::Records),
+        ];
+        let (rest, kind) =
+            kinds.into_iter().find_map(|(word, kind)| Some((rest.strip_prefix(word)?, kind)))?;
+        let index = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let whole = kind == Kind::Records && rest[index..].starts_with(b",\"whole\":true");
+        Some(Self { at, kind: if whole { Kind::Whole } else { kind } })
+    }
 }
 
 /// This node's own report.
@@ -101,6 +145,8 @@ struct Current {
     day: String,
     file: Box<dyn DiskFile>,
     end: u64,
+    /// Whether whole records stand in it since it was opened.
+    whole: bool,
 }
 
 impl History {
@@ -113,9 +159,11 @@ impl History {
         Ok(Self { disk, bytes_max, current: Mutex::new(None) })
     }
 
-    /// Whether the next line begins a new file, which must then carry everything.
-    pub fn starts_file(&self, at: WallTime) -> bool {
-        self.current().as_ref().is_none_or(|current| current.day != day_of(at))
+    /// Whether the next records must carry everything: none stand in the day's file yet, whatever else
+    /// does.
+    pub fn wants_whole(&self, at: WallTime) -> bool {
+        let day = day_of(at);
+        self.current().as_ref().is_none_or(|current| current.day != day || !current.whole)
     }
 
     /// Appends a line.
@@ -135,6 +183,7 @@ impl History {
         match open.file.write_at(&bytes, open.end) {
             Ok(()) => {
                 open.end += bytes.len() as u64;
+                open.whole |= matches!(&line.what, What::Records(records) if records.whole);
                 Ok(())
             }
             Err(error) => {
@@ -155,7 +204,7 @@ impl History {
             file.write_at(b"\n", end)?;
             end += 1;
         }
-        Ok(Current { day: day.to_owned(), file, end })
+        Ok(Current { day: day.to_owned(), file, end, whole: false })
     }
 
     fn prune(&self, today: &str) -> io::Result<()> {
@@ -183,28 +232,78 @@ impl History {
         Ok(names.iter().filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned)).collect())
     }
 
-    /// Hands every readable line of the days from `start` to `end` to `each`, oldest first.
+    /// Hands every readable line of the days from `start` to `end` that is wanted to `each`, oldest
+    /// first.
     ///
     /// # Errors
     /// A file cannot be read.
     pub fn read(
         &self,
-        start: WallTime,
-        end: WallTime,
+        (start, end): (WallTime, WallTime),
+        wanted: impl Fn(Head) -> bool,
         mut each: impl FnMut(Line),
     ) -> io::Result<()> {
         let (first, last) = (day_of(start), day_of(end));
         let days = self.days()?;
         for day in days.iter().filter(|day| **day >= first && **day <= last) {
-            let bytes = self.disk.read(&path_of(day))?;
-            for line in bytes.split(|byte| *byte == b'\n') {
-                // Cut off by a crash, or of a version that this one does not read.
-                if let Ok(line) = serde_json::from_slice::<Line>(line) {
+            self.lines(day, |line| {
+                if Head::of(line).is_some_and(&wanted)
+                    && let Ok(line) = serde_json::from_slice::<Line>(line)
+                {
                     each(line);
                 }
-            }
+            })?;
         }
         Ok(())
+    }
+
+    /// When the newest whole records up to `at` were written, if that was after `since`.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn last_whole(&self, since: WallTime, at: WallTime) -> io::Result<Option<WallTime>> {
+        let (first, last) = (day_of(since), day_of(at));
+        let days = self.days()?;
+        for day in days.iter().rev().filter(|day| **day >= first && **day <= last) {
+            let mut found = None;
+            self.lines(day, |line| {
+                let whole = Head::of(line).filter(|h| h.kind == Kind::Whole && h.at <= at);
+                found = whole.map(|head| head.at).or(found);
+            })?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A day's lines. A busy day has hundreds of megabytes: they pass through one buffer.
+    fn lines(&self, day: &str, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        let file = self.disk.open(&path_of(day), Open::Read)?;
+        let mut buffer = vec![0; READ_AT_ONCE];
+        let (mut offset, mut filled) = (0, 0);
+        loop {
+            if filled == buffer.len() {
+                buffer.resize(2 * filled, 0); // A line that is longer.
+            }
+            let read = file.read_at(&mut buffer[filled..], offset)?;
+            if read == 0 {
+                each(&buffer[..filled]);
+                return Ok(());
+            }
+            offset += read as u64;
+            let unread = filled;
+            filled += read;
+            let mut begun = 0;
+            for at in unread..filled {
+                if buffer[at] == b'\n' {
+                    each(&buffer[begun..at]);
+                    begun = at + 1;
+                }
+            }
+            buffer.copy_within(begun..filled, 0);
+            filled -= begun;
+        }
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
@@ -237,7 +336,7 @@ mod tests {
 
     fn all(history: &History, start: u64, end: u64) -> Vec<Line> {
         let mut lines = Vec::new();
-        history.read(WallTime(start), WallTime(end), |line| lines.push(line)).unwrap();
+        history.read((WallTime(start), WallTime(end)), |_| true, |line| lines.push(line)).unwrap();
         lines
     }
 
@@ -257,6 +356,74 @@ mod tests {
         assert_eq!(all(&again, 0, 4 * DAY_MS).len(), 5);
         assert_eq!(all(&again, 2 * DAY_MS, 4 * DAY_MS).len(), 2);
         assert_eq!(all(&again, 5 * DAY_MS, 6 * DAY_MS), vec![]);
+    }
+
+    fn records(at: u64, whole: bool) -> Line {
+        let records = Records { index: 7, whole, ..Records::default() };
+        Line { at: WallTime(at), what: What::Records(Box::new(records)) }
+    }
+
+    fn in_folder() -> (tempfile::TempDir, History) {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::new(dir.path().to_owned()));
+        (dir, History::open(disk, u64::MAX).unwrap())
+    }
+
+    #[test]
+    fn a_new_day_wants_everything_also_where_a_report_came_first() {
+        let (_dir, history) = in_folder();
+        assert!(history.wants_whole(WallTime(1)));
+        history.append(&records(1, true)).unwrap();
+        assert!(!history.wants_whole(WallTime(2)));
+        history.append(&report(DAY_MS)).unwrap();
+        assert!(history.wants_whole(WallTime(DAY_MS + 1)), "a report is in the file, no records");
+        history.append(&records(DAY_MS + 1, false)).unwrap();
+        assert!(history.wants_whole(WallTime(DAY_MS + 2)), "only what changed");
+        history.append(&records(DAY_MS + 2, true)).unwrap();
+        assert!(!history.wants_whole(WallTime(DAY_MS + 3)));
+        let last = |at: u64| history.last_whole(WallTime(0), WallTime(at)).unwrap();
+        assert_eq!(last(DAY_MS + 2), Some(WallTime(DAY_MS + 2)));
+        assert_eq!(last(DAY_MS + 1), Some(WallTime(1)), "from the day before");
+        assert_eq!(history.last_whole(WallTime(DAY_MS), WallTime(DAY_MS + 1)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_line_is_told_by_its_first_bytes() {
+        let own = OwnReport {
+            region: "us-east-1".into(),
+            report: RegionReport::default(),
+            committed: Some(1),
+        };
+        let late = Line { at: WallTime(9), what: What::Late(Box::new(own)) };
+        for (line, kind) in [
+            (report(9), Kind::Report),
+            (late, Kind::Late),
+            (records(9, false), Kind::Records),
+            (records(9, true), Kind::Whole),
+        ] {
+            let bytes = serde_json::to_vec(&line).unwrap();
+            assert_eq!(Head::of(&bytes), Some(Head { at: WallTime(9), kind }));
+            assert_eq!(Head::of(&bytes[..12]), None, "cut off");
+        }
+        assert_eq!(Head::of(b""), None);
+        assert_eq!(Head::of(br#"{"at":9,"another":{}}"#), None);
+    }
+
+    #[test]
+    fn lines_longer_than_the_buffer_are_whole() {
+        let (_dir, history) = in_folder();
+        let mut own = OwnReport {
+            region: "r".repeat(3 * READ_AT_ONCE).into(),
+            report: RegionReport::default(),
+            committed: None,
+        };
+        let long = Line { at: WallTime(1), what: What::Report(Box::new(own.clone())) };
+        own.region = "us-east-1".into();
+        let short = Line { at: WallTime(2), what: What::Report(Box::new(own)) };
+        for line in [&short, &long, &short] {
+            history.append(line).unwrap();
+        }
+        assert_eq!(all(&history, 0, 5), [short.clone(), long, short]);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod problem;
 pub mod raft_log;
 pub mod recorder;
 pub mod refusals;
+mod replay;
 pub mod run;
 pub mod settings;
 pub mod simulate;

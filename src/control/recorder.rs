@@ -9,7 +9,6 @@ use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::region::RegionName;
 use cryptorun_core::scope::ScopeId;
 use cryptorun_core::session::SessionKey;
-use cryptorun_core::time::WallTime;
 use cryptorun_platform::Platform;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ pub async fn record(log: Arc<dyn Log>, platform: Platform, history: Arc<History>
             authority = Some(now);
             next = platform.clock.boot() + EVERY;
             let wall = platform.clock.wall();
-            let whole = history.starts_file(wall);
+            let whole = history.wants_whole(wall);
             let records = look(&*log, |machine, index| written.changes(machine, index, whole));
             if let Some(records) = records {
                 match history.append(&Line { at: wall, what: What::Records(Box::new(records)) }) {
@@ -127,61 +126,4 @@ fn differing<K: Ord + Clone, V: Clone + std::fmt::Debug>(
         })
         .map(|(_, value)| value.clone())
         .collect()
-}
-
-/// Rebuilds machines from lines, one after the other.
-#[derive(Default)]
-pub struct Rebuilt {
-    clock: cryptorun_core::record::Clock,
-    cluster: Option<cryptorun_core::config::Cluster>,
-    regions: BTreeMap<RegionName, cryptorun_core::report::RegionRecord>,
-    sessions: BTreeMap<SessionKey, cryptorun_core::session::Session>,
-    scopes: BTreeMap<ScopeId, cryptorun_core::scope::Scope>,
-    promotions: BTreeMap<PromotionId, cryptorun_core::promotion::Promotion>,
-}
-
-impl Rebuilt {
-    /// Takes the next line's records.
-    pub fn take(&mut self, records: Records) {
-        if records.whole {
-            *self = Self::default();
-        }
-        self.clock = records.clock;
-        self.cluster = records.cluster.or(self.cluster.take());
-        for key in &records.ended {
-            self.sessions.remove(key);
-        }
-        self.regions.extend(records.regions.into_iter().map(|r| (r.name.clone(), r)));
-        self.sessions.extend(records.sessions.into_iter().map(|s| (s.key.clone(), s)));
-        self.scopes.extend(records.scopes.into_iter().map(|s| (s.id.clone(), s)));
-        self.promotions.extend(records.promotions.into_iter().map(|p| (p.id, p)));
-    }
-
-    /// The machine as it stood, as far as decisions need it.
-    pub fn machine(&self) -> Machine {
-        use cryptorun_core::record::Record;
-        let mut machine = Machine::default();
-        machine.load(Record::Clock(self.clock));
-        if let Some(cluster) = &self.cluster {
-            machine.load(Record::Cluster(cluster.clone()));
-        }
-        for record in self.regions.values() {
-            machine.load(Record::Region(record.clone()));
-        }
-        for record in self.sessions.values() {
-            machine.load(Record::Session(record.clone()));
-        }
-        for record in self.scopes.values() {
-            machine.load(Record::Scope(record.clone()));
-        }
-        for record in self.promotions.values() {
-            machine.load(Record::Promotion(record.clone()));
-        }
-        machine
-    }
-
-    /// When the machine's wall clock stood there.
-    pub fn wall(&self) -> WallTime {
-        self.clock.now.wall
-    }
 }

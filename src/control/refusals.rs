@@ -1,8 +1,7 @@
 //! The refusal ledger of a window, from what this node recorded.
 
-use crate::history::{History, What};
-use crate::recorder::Rebuilt;
-use crate::simulate::LOOK_BACK;
+use crate::history::History;
+use crate::replay::{Seen, replay};
 use cryptorun_core::ledger::Ledger;
 use cryptorun_core::scope::ScopeId;
 use cryptorun_core::time::WallTime;
@@ -18,16 +17,12 @@ pub fn refusals(
     scope: &ScopeId,
     (start, end): (WallTime, WallTime),
 ) -> io::Result<Refusals> {
-    let mut rebuilt = Rebuilt::default();
     let mut ledger = Ledger::of(scope.clone());
     let mut covered: Option<(WallTime, WallTime)> = None;
-    history.read(start - LOOK_BACK, end, |line| {
-        let What::Records(records) = line.what else { return };
-        rebuilt.take(*records);
-        if line.at >= start {
-            covered = Some((covered.map_or(line.at, |(first, _)| first), line.at));
-            ledger.look(line.at, &rebuilt.machine());
-        }
+    replay(history, (start, end), |seen| {
+        let Seen::State { at, machine, .. } = seen else { return };
+        covered = Some((covered.map_or(at, |(first, _)| first), at));
+        ledger.look(at, machine);
     })?;
     let (refusals, left_out) = ledger.finish();
     Ok(Refusals { scope: scope.clone(), covered, refusals, left_out })

@@ -5,8 +5,8 @@
 //! or when history shows that a promotion of the scope was opened there. Where somebody else held
 //! the scope than the simulation names, the decision says so by its own predicates.
 
-use crate::history::{History, OwnReport, What};
-use crate::recorder::Rebuilt;
+use crate::history::{History, OwnReport};
+use crate::replay::{self, Seen};
 use cryptorun_core::decide::{Ask, Choice, Decision, PredicateName, Verdict, decide, fitting_kind};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
@@ -33,46 +33,32 @@ pub struct Window {
     pub end: WallTime,
 }
 
-/// A machine is rebuilt from lines before the window: the day's first line has everything.
-pub(crate) const LOOK_BACK: Millis = Millis::mins(24 * 60);
-
-/// What a region saw without a quorum is told by the others' histories once there is one again.
-const TOLD_WITHIN: Millis = Millis::mins(24 * 60);
-
 /// Replays a window.
 ///
 /// # Errors
 /// The files cannot be read.
 pub fn replay(history: &History, window: &Window) -> io::Result<Simulation> {
     let mut run = Run::new(window);
-    history.read(window.start - LOOK_BACK, window.end + TOLD_WITHIN, |line| match line.what {
-        What::Report(own) => {
-            if line.at >= window.start && line.at <= window.end {
-                run.covers(line.at);
-            }
+    replay::replay(history, (window.start, window.end), |seen| match seen {
+        Seen::Report { at, own } => {
+            run.covers(at);
             if own.committed.is_none() {
-                run.late(&own);
+                run.late(own);
             }
         }
-        What::Late(told) => run.late(&told),
-        What::Records(records) if line.at <= window.end => {
-            let reports = records.regions.len() + records.sessions.len();
-            run.rebuilt.take(*records);
-            if line.at >= window.start {
-                if reports > 0 {
-                    run.covers(line.at);
-                }
-                run.look(line.at);
+        Seen::Late(told) => run.late(told),
+        Seen::State { at, machine, reports } => {
+            if reports > 0 {
+                run.covers(at);
             }
+            run.look(at, machine);
         }
-        What::Records(_) => {}
     })?;
     Ok(run.finish())
 }
 
 struct Run<'w> {
     window: &'w Window,
-    rebuilt: Rebuilt,
     reports: u64,
     covered: Option<(WallTime, WallTime)>,
     last: Option<Shape>,
@@ -89,7 +75,6 @@ impl<'w> Run<'w> {
     fn new(window: &'w Window) -> Self {
         Self {
             window,
-            rebuilt: Rebuilt::default(),
             reports: 0,
             covered: None,
             last: None,
@@ -132,9 +117,8 @@ impl<'w> Run<'w> {
         }
     }
 
-    fn look(&mut self, at: WallTime) {
-        let machine = self.rebuilt.machine();
-        let opened = self.newly_opened(&machine);
+    fn look(&mut self, at: WallTime, machine: &Machine) {
+        let opened = self.newly_opened(machine);
         let ask = match opened.and_then(|id| machine.promotions().get(&id)) {
             // What was opened then is judged as what it was.
             Some(promotion) => Ask {
@@ -145,14 +129,14 @@ impl<'w> Run<'w> {
                 promotion: Some(promotion.id),
             },
             None => Ask {
-                kind: fitting_kind(&machine, &self.window.scope, &self.window.to),
+                kind: fitting_kind(machine, &self.window.scope, &self.window.to),
                 scope: self.window.scope.clone(),
                 to: self.window.to.clone(),
                 by: None,
                 promotion: None,
             },
         };
-        let Ok(decision) = decide(&machine, &ask) else { return };
+        let Ok(decision) = decide(machine, &ask) else { return };
         let shape = shape(&decision);
         let changed = self.last.as_ref() != Some(&shape);
         if opened.is_none() {
