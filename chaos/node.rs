@@ -14,7 +14,7 @@ use cryptorun_control::history::History;
 use cryptorun_control::log::Log;
 use cryptorun_control::raft_log::RaftLog;
 use cryptorun_control::watch::LeaseWatch;
-use cryptorun_control::{controller, detector};
+use cryptorun_control::{controller, detector, door};
 use cryptorun_core::position::Hash;
 use cryptorun_core::time::Profile;
 use cryptorun_platform::Platform;
@@ -140,6 +140,7 @@ pub(crate) async fn start(
     log.set_forward_handler(Arc::new(Answerer(api.clone())));
     let spawner = SimSpawn(tasks.clone());
     spawner.spawn("detector", Box::pin(detector::detect(api.clone())));
+    spawner.spawn("door", Box::pin(door::tell(api.clone())));
     spawner.spawn("controller", Box::pin(controller::control(log.clone(), platform.clone())));
     let disk = remains.disk.clone();
     let handle = NodeHandle { id, life, node: node.clone(), api, disk, metrics, tasks };

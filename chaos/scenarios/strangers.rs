@@ -1,5 +1,5 @@
 //! Those who may not come in: each is turned away, counted and logged, at every port where they
-//! could knock.
+//! could knock, and stands in the audit where a node turned it away.
 
 use crate::Arguments;
 use crate::stranger;
@@ -11,7 +11,7 @@ use cryptorun_core::command::{Approve, Command, Unpause};
 use cryptorun_core::people::Actor;
 use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::time::Millis;
-use cryptorun_core::wire::NodeSeen;
+use cryptorun_core::wire::{AuditPage, NodeSeen};
 use cryptorun_lab::demo::layout::{CLUSTER, REGIONS, Site};
 use cryptorun_lab::demo::stages::warm;
 use cryptorun_platform::framed::{FramedPeers, Target, Timing};
@@ -121,6 +121,7 @@ async fn knock(world: &World, verdicts: &mut Verdicts) -> Result<(), Trouble> {
             tried.await;
         }
     }
+    told(world, "login", &["unknown_ca: ", "other_cluster: ", "wrong_class: "], verdicts).await;
     // Those who belong still come in.
     let status = world.ana().status().await;
     verdicts.check("those who belong still come in", status.is_ok(), "GET /v1/status");
@@ -150,6 +151,35 @@ async fn counted(
     };
     let name = format!("{who} at the {}", door.name);
     verdicts.check(&name, answer.is_ok() && after > before, text);
+}
+
+/// The audit tells of refusals about `subject`, one that begins with each of these words at least.
+async fn told(world: &World, subject: &str, words: &[&str], verdicts: &mut Verdicts) {
+    let path = format!("/v1/audit?about={subject}&limit=1000");
+    let begun = now();
+    let mut missing = words.to_vec();
+    let mut last = String::new();
+    while !missing.is_empty() && since(begun) < COUNTED_WITHIN {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        match world.ana().get_at::<AuditPage>(0, &path).await {
+            Ok(page) => {
+                let refused = page.entries.iter().filter(|entry| entry.action == "refused");
+                let details: Vec<&str> = refused.map(|entry| entry.detail.as_str()).collect();
+                missing.retain(|word| !details.iter().any(|text| text.starts_with(word)));
+                last = details.last().copied().unwrap_or_default().to_owned();
+            }
+            Err(error) => last = error.to_string(),
+        }
+    }
+    let text = match missing.is_empty() {
+        true => format!("the last: {last}"),
+        false => format!("no entry with {}; the last: {last}", missing.join(", ")),
+    };
+    verdicts.check(
+        &format!("the audit tells of refusals about {subject}"),
+        missing.is_empty(),
+        text,
+    );
 }
 
 /// The value of a sample on a health port's page.
@@ -203,7 +233,7 @@ async fn try_with(door: &Door, store: &Arc<TlsStore>) -> Result<String, String> 
         let request = Request::get("/v1/status");
         return match client.send(&door.address.to_string(), request, WITHIN).await {
             Ok(answer) => Err(format!("answered {}", answer.status)),
-            Err(error) => Ok(told(&error)),
+            Err(error) => Ok(chain(&error)),
         };
     }
     let peers = framed(store, expect, door.address);
@@ -223,7 +253,7 @@ fn framed(store: &Arc<TlsStore>, expect: Expect, to: SocketAddr) -> Arc<FramedPe
     FramedPeers::new(store, expect, peers, timing, Arc::new(TokioSpawn), Arc::new(OsRandom))
 }
 
-fn told(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -277,6 +307,7 @@ async fn forge(world: &World, verdicts: &mut Verdicts) -> Result<(), Trouble> {
     let lines = logged.lines().filter(|line| line.contains("a forwarded command was turned away"));
     let lines = lines.count();
     verdicts.check("each is logged by the leader", lines >= 4, format!("{lines} lines"));
+    told(world, &id.to_string(), &["leader_only: approve in the name of ben"], verdicts).await;
     let after = world.promotion(id).await?.promotion;
     let by: Vec<String> = after.approvals.keys().map(ToString::to_string).collect();
     let text = format!("{id} has the approval of {}", by.join(", "));

@@ -68,7 +68,7 @@ tags! {
     15 StepFailed, 16 Rollback, 17 Report, 18 SetLink, 19 Pause, 20 Unpause, 21 OpenReview,
     22 DecideReview, 23 SetClusterVersion, 25 ProposeRules, 26 ApproveRules, 27 DenyRules,
     28 CancelRules, 29 Restore, 30 SetSeat, 31 PreferLeader,
-    32 LeaveSeat;
+    32 LeaveSeat, 33 TurnedAway;
     24 Tick,
 }
 

@@ -204,6 +204,11 @@ pub fn commands() -> Vec<Command> {
         Command::SetSeat(seat()),
         Command::PreferLeader(PreferLeader { regions: vec![east(), west()] }),
         Command::LeaveSeat(LeaveSeat { region: west(), node: 2 }),
+        Command::TurnedAway(TurnedAway {
+            who: Actor::Person("eve".into()),
+            subject: "P-3".to_owned(),
+            why: "not_allowed: eve is no approver".to_owned(),
+        }),
     ]
 }
 

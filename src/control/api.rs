@@ -28,6 +28,7 @@ pub(crate) use rules::can_approve as can_approve_rule;
 pub use submit::Submitted;
 
 use crate::caller::Caller;
+use crate::door::Door;
 use crate::history::History;
 use crate::log::{Log, look};
 use crate::neighbours::Neighbours;
@@ -55,6 +56,7 @@ struct Inner {
     decided: Decided,
     /// When other nodes' probes last came in, by number.
     heard: Mutex<BTreeMap<u64, BootTime>>,
+    door: Door,
 }
 
 /// See [`Api::new`]. Plain data.
@@ -95,7 +97,12 @@ pub struct PeerAddress {
 impl Api {
     /// Builds the operations.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, decided: Decided::default(), heard: Mutex::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            decided: Decided::default(),
+            heard: Mutex::default(),
+            door: Door::default(),
+        }))
     }
 
     /// The log underneath.
@@ -114,6 +121,10 @@ impl Api {
 
     pub(crate) fn decided(&self) -> &Decided {
         &self.0.decided
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.0.door
     }
 
     /// Another node's probe came in.

@@ -164,7 +164,7 @@ struct Tried {
 }
 
 async fn propose(log: &dyn Log, command: Command) -> (Tried, Result<Committed, ProposeError>) {
-    let tried = Tried { word: word(&command), key: memory_key(&command) };
+    let tried = Tried { word: command.as_str(), key: memory_key(&command) };
     let proposal = Proposal { actor: Actor::Controller, via: None, request: None, command };
     (tried, log.propose(proposal).await)
 }
@@ -252,7 +252,7 @@ impl Memory {
 
 /// The command without what changes by the moment: durations in reasons, times.
 fn memory_key(command: &Command) -> String {
-    let word = word(command);
+    let word = command.as_str();
     match command {
         Command::RequestPromotion(c) => format!("{word} {} {} {}", c.kind, c.scope, c.to),
         Command::Rollback(c) => format!("{word} {} {:?}", c.scope, c.promotion),
@@ -260,43 +260,5 @@ fn memory_key(command: &Command) -> String {
         Command::StepDone(c) => format!("{word} {} {} {}", c.promotion, c.step, c.attempt),
         Command::SetLink(c) => format!("{word} {}", c.region),
         other => format!("{other:?}"),
-    }
-}
-
-/// For log lines.
-fn word(command: &Command) -> &'static str {
-    match command {
-        Command::Found(_) => "found",
-        Command::OpenSession(_) => "open_session",
-        Command::Renew(_) => "renew",
-        Command::EndSession(_) => "end_session",
-        Command::Reserve(_) => "reserve",
-        Command::Grant(_) => "grant",
-        Command::Release(_) => "release",
-        Command::Handover(_) => "handover",
-        Command::RequestPromotion(_) => "request_promotion",
-        Command::Approve(_) => "approve",
-        Command::Deny(_) => "deny",
-        Command::Cancel(_) => "cancel",
-        Command::StepStarted(_) => "step_started",
-        Command::StepDone(_) => "step_done",
-        Command::StepFailed(_) => "step_failed",
-        Command::Rollback(_) => "rollback",
-        Command::Report(_) => "report",
-        Command::SetLink(_) => "set_link",
-        Command::Pause(_) => "pause",
-        Command::Unpause(_) => "unpause",
-        Command::OpenReview(_) => "open_review",
-        Command::DecideReview(_) => "decide_review",
-        Command::SetClusterVersion(_) => "set_cluster_version",
-        Command::Tick => "tick",
-        Command::ProposeRules(_) => "propose_rules",
-        Command::ApproveRules(_) => "approve_rules",
-        Command::DenyRules(_) => "deny_rules",
-        Command::CancelRules(_) => "cancel_rules",
-        Command::Restore(_) => "restore",
-        Command::SetSeat(_) => "set_seat",
-        Command::LeaveSeat(_) => "leave_seat",
-        Command::PreferLeader(_) => "prefer_leader",
     }
 }

@@ -284,7 +284,8 @@ pub fn may_travel(command: &Command) -> bool {
         | Command::Restore(_)
         | Command::SetSeat(_)
         | Command::LeaveSeat(_)
-        | Command::PreferLeader(_) => true,
+        | Command::PreferLeader(_)
+        | Command::TurnedAway(_) => true,
         Command::Approve(_)
         | Command::Deny(_)
         | Command::ApproveRules(_)
@@ -357,6 +358,10 @@ pub fn authorize(machine: &Machine, actor: &Actor, command: &Command) -> Result<
                 Ok(())
             }
             _ => Err(ApiError::forbidden(format!("{actor} may not report for {}", c.region))),
+        },
+        Command::TurnedAway(_) => match actor {
+            Actor::Node(_) => Ok(()),
+            _ => Err(ApiError::forbidden(format!("{actor} is not a node"))),
         },
         Command::Reserve(_)
         | Command::Grant(_)
@@ -438,18 +443,22 @@ impl Answerer {
             }
             Forwarded::Propose(propose) => match self.admit(from, &propose) {
                 Ok(()) => self.propose(from, *propose).await,
-                Err(why) => {
-                    parts.metrics.forwards_refused_total.inc([why.0]);
-                    tracing::warn!(
-                        from,
-                        actor = %propose.actor,
-                        reason = why.0,
-                        "a forwarded command was turned away"
-                    );
-                    Reply::Failed(Failed::Refused { why: why.1 })
+                Err((reason, why)) => {
+                    self.turn_away(from, &propose, reason, &why);
+                    Reply::Failed(Failed::Refused { why })
                 }
             },
         }
+    }
+
+    /// Counted, logged, and told to the audit as the node's doing: in whose name it came is its word.
+    fn turn_away(&self, from: u64, propose: &Propose, reason: &'static str, why: &str) {
+        let Propose { actor, command, .. } = propose;
+        self.0.parts().metrics.forwards_refused_total.inc([reason]);
+        tracing::warn!(from, %actor, reason, "a forwarded command was turned away");
+        let subject = command.subject().unwrap_or_else(|| "cluster".to_owned());
+        let text = format!("{reason}: {} in the name of {actor}: {why}", command.as_str());
+        self.0.turn_away(Actor::Node(from), &subject, &text);
     }
 
     /// Whether a node may bring this in that actor's name: a label for the counter, and the text.

@@ -2,7 +2,7 @@
 //! regions, and what it does while it leads.
 //!
 //! Reading order: [`log`] (what it stands on), [`caller`] (who may), [`api`] (the operations),
-//! [`forward`] (between nodes), [`views`], [`http`] (the operations over HTTP), [`detector`] (what
+//! [`forward`] (between nodes), [`door`] (who was turned away), [`views`], [`http`] (the operations over HTTP), [`detector`] (what
 //! is seen), [`controller`] (what the leader does about it).
 //!
 //! Deliberately absent: deciding (`core::decide`), agreeing (`cryptorun-raft`), data.
@@ -12,6 +12,7 @@ pub mod caller;
 pub mod controller;
 pub mod decoders;
 pub mod detector;
+pub mod door;
 pub mod figures;
 pub mod forward;
 pub mod health;

@@ -17,6 +17,14 @@ pub enum ApiError {
     /// The machine said no.
     #[error("{0}")]
     Refused(Refusal),
+    /// The caller lacks a role; the machine was not asked.
+    #[error("{}", lacking(who, *role))]
+    NotAllowed {
+        /// Who.
+        who: String,
+        /// Which.
+        role: Role,
+    },
     /// The caller may not.
     #[error("{why}")]
     Forbidden {
@@ -138,7 +146,7 @@ impl ApiError {
 
     /// The caller lacks a role.
     pub fn not_allowed(actor: &Actor, role: Role) -> Self {
-        Self::Refused(Refusal::NotAllowed { who: actor.to_string(), role })
+        Self::NotAllowed { who: actor.to_string(), role }
     }
 
     /// This node has nothing to judge by: not founded yet, or its disk is new. Others may.
@@ -161,6 +169,7 @@ impl ApiError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.kind(),
+            Self::NotAllowed { who, role } => lacking(who, *role).kind(),
             Self::Forbidden { .. } => "forbidden",
             Self::Bad { .. } => "bad_request",
             Self::NotFound { .. } => "not_found",
@@ -183,7 +192,7 @@ impl ApiError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Refused(refusal) => refusal_status(refusal),
-            Self::Forbidden { .. } => 403,
+            Self::NotAllowed { .. } | Self::Forbidden { .. } => 403,
             Self::Bad { .. } => 400,
             Self::NotFound { .. } => 404,
             Self::Conflict { .. } => 409,
@@ -198,6 +207,11 @@ impl ApiError {
             Self::OutcomeUnknown => 504,
             Self::Internal { .. } => 500,
         }
+    }
+
+    /// Whether the same may succeed later: nothing was done, or that is not known.
+    pub fn may_pass(&self) -> bool {
+        matches!(self.status(), 307 | 503 | 504)
     }
 
     /// What to do about it, where that is not in the message.
@@ -216,6 +230,7 @@ impl ApiError {
                 "see which predicate says no: cryptorun replication explain"
             }
             Self::Refused(_)
+            | Self::NotAllowed { .. }
             | Self::Forbidden { .. }
             | Self::Bad { .. }
             | Self::NotFound { .. }
@@ -253,6 +268,11 @@ impl ApiError {
             leader,
         }
     }
+}
+
+/// As the machine says it.
+fn lacking(who: &str, role: Role) -> Refusal {
+    Refusal::NotAllowed { who: who.to_owned(), role }
 }
 
 fn refusal_status(refusal: &Refusal) -> u16 {

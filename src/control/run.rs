@@ -12,7 +12,7 @@ use crate::neighbours::Book;
 use crate::raft_log::{RaftLog, address};
 use crate::settings::NodeSettings;
 use crate::watch::LeaseWatch;
-use crate::{controller, detector, figures, recorder, upkeep};
+use crate::{controller, detector, door, figures, recorder, upkeep};
 use cryptorun_core::region::RegionName;
 use cryptorun_core::time::Timing;
 use cryptorun_platform::Platform;
@@ -257,6 +257,7 @@ impl Service {
         let limiter = Limiter::new(settings.requests_per_second);
         let front = http::front(self.api.clone(), health, limiter, stop.clone());
 
+        let logins = self.tls.refusals().logins();
         let peers = serve_framed(raft_port, self.node.service(), stop.clone());
         let tasks = [
             spawn.spawn("peers", Box::pin(peers)),
@@ -264,6 +265,8 @@ impl Service {
             spawn.spawn("credentials", Box::pin(self.tls.clone().watch(stop.clone()))),
             spawn.spawn("detector", Box::pin(detector::detect(self.api.clone()))),
             spawn.spawn("upkeep", Box::pin(upkeep::keep_up(self.api.clone()))),
+            spawn.spawn("door", Box::pin(door::tell(self.api.clone()))),
+            spawn.spawn("logins", Box::pin(door::watch_logins(self.api.clone(), logins))),
             spawn.spawn(
                 "controller",
                 Box::pin(controller::control(self.log.clone(), self.platform.clone())),

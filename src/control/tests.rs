@@ -1,5 +1,6 @@
 //! Operations over a log of one node and the real machine: who may, what comes back, what travels.
 
+mod approvals;
 mod forwarding;
 mod promotions;
 mod roles;

@@ -102,14 +102,78 @@ pub enum Command {
     PreferLeader(PreferLeader),
     /// A control node was taken out of the membership.
     LeaveSeat(LeaveSeat),
+    /// A node turned somebody away at its door.
+    TurnedAway(TurnedAway),
 }
 
 impl Command {
     /// The cluster version that has it.
     pub fn since(&self) -> u32 {
         match self {
-            Self::PreferLeader(_) => 2,
+            Self::PreferLeader(_) | Self::TurnedAway(_) => 2,
             _ => 1,
+        }
+    }
+
+    /// What it is about, as its refusal is audited: a scope, a promotion, a rule change, `cluster`. None
+    /// where refusals are not audited: the cluster's own parts ask again and again.
+    pub fn subject(&self) -> Option<String> {
+        Some(match self {
+            Self::RequestPromotion(request) => request.scope.to_string(),
+            Self::Approve(approve) => approve.promotion.to_string(),
+            Self::Deny(deny) => deny.promotion.to_string(),
+            Self::Cancel(cancel) => cancel.promotion.to_string(),
+            Self::Pause(pause) => pause.scope.to_string(),
+            Self::Unpause(unpause) => unpause.scope.to_string(),
+            Self::Handover(handover) => handover.promotion.to_string(),
+            Self::Release(release) => release.scope.to_string(),
+            Self::ApproveRules(approve) => approve.rule.to_string(),
+            Self::DenyRules(deny) => deny.rule.to_string(),
+            Self::CancelRules(cancel) => cancel.rule.to_string(),
+            Self::ProposeRules(_)
+            | Self::SetSeat(_)
+            | Self::LeaveSeat(_)
+            | Self::PreferLeader(_) => "cluster".to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// Its word, for logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::OpenSession(_) => "open_session",
+            Self::Renew(_) => "renew",
+            Self::EndSession(_) => "end_session",
+            Self::Reserve(_) => "reserve",
+            Self::Grant(_) => "grant",
+            Self::Release(_) => "release",
+            Self::Handover(_) => "handover",
+            Self::RequestPromotion(_) => "request_promotion",
+            Self::Approve(_) => "approve",
+            Self::Deny(_) => "deny",
+            Self::Cancel(_) => "cancel",
+            Self::StepStarted(_) => "step_started",
+            Self::StepDone(_) => "step_done",
+            Self::StepFailed(_) => "step_failed",
+            Self::Rollback(_) => "rollback",
+            Self::Report(_) => "report",
+            Self::SetLink(_) => "set_link",
+            Self::Pause(_) => "pause",
+            Self::Unpause(_) => "unpause",
+            Self::OpenReview(_) => "open_review",
+            Self::DecideReview(_) => "decide_review",
+            Self::SetClusterVersion(_) => "set_cluster_version",
+            Self::Tick => "tick",
+            Self::ProposeRules(_) => "propose_rules",
+            Self::ApproveRules(_) => "approve_rules",
+            Self::DenyRules(_) => "deny_rules",
+            Self::CancelRules(_) => "cancel_rules",
+            Self::Restore(_) => "restore",
+            Self::SetSeat(_) => "set_seat",
+            Self::LeaveSeat(_) => "leave_seat",
+            Self::PreferLeader(_) => "prefer_leader",
+            Self::TurnedAway(_) => "turned_away",
         }
     }
 }
@@ -421,6 +485,34 @@ pub struct LeaveSeat {
 pub struct PreferLeader {
     /// The first whose node is well leads; none is no preference.
     pub regions: Vec<RegionName>,
+}
+
+/// See [`Command::TurnedAway`]. Refused before it came to the log: a role that is missing, a certificate
+/// that is not let in, a command in somebody else's name. It changes the audit alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedAway {
+    /// Who: as verified, or the node itself where nobody was.
+    pub who: Actor,
+    /// What they came for: `P-3`, `/v1/pauses`, `login`; at most [`TurnedAway::SUBJECT_MAX`] bytes.
+    pub subject: String,
+    /// Why not; at most [`TurnedAway::WHY_MAX`] bytes.
+    pub why: String,
+}
+
+impl TurnedAway {
+    /// Longer subjects are refused.
+    pub const SUBJECT_MAX: usize = 128;
+    /// Longer reasons are refused.
+    pub const WHY_MAX: usize = 512;
+
+    /// Cut to what is taken.
+    pub fn new(who: Actor, subject: &str, why: &str) -> Self {
+        let cut = |text: &str, most: usize| match text.len() > most {
+            true => format!("{}…", &text[..text.floor_char_boundary(most - '…'.len_utf8())]),
+            false => text.to_owned(),
+        };
+        Self { who, subject: cut(subject, Self::SUBJECT_MAX), why: cut(why, Self::WHY_MAX) }
+    }
 }
 
 /// What a command's sender learns.

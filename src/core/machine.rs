@@ -23,6 +23,7 @@ mod day_two;
 #[cfg(test)]
 mod found_by_simulation;
 mod index;
+mod notes;
 mod promotions;
 #[cfg(test)]
 mod properties;
@@ -164,8 +165,6 @@ impl Turn<'_> {
 pub const REQUEST_KEPT: Millis = Millis::mins(24 * 60);
 /// Requests remembered for one identity; the oldest goes first.
 pub const REQUESTS_EACH: usize = 1024;
-/// The same refusal of the same actor within this span is audited once.
-const REFUSAL_QUIET: Millis = Millis::secs(60);
 
 impl Machine {
     /// Time as of the last entry.
@@ -287,7 +286,7 @@ impl Machine {
                 let mut scopes = renew.report.scopes.keys().filter_map(|id| self.scopes.get(id));
                 !scopes.all(at_rest)
             }
-            Command::Tick => false,
+            Command::Tick | Command::TurnedAway(_) => false,
             _ => true,
         }
     }
@@ -338,6 +337,7 @@ impl Machine {
             Command::SetSeat(seat) => self.set_seat(turn, seat),
             Command::PreferLeader(prefer) => self.prefer_leader(turn, prefer),
             Command::LeaveSeat(leave) => self.leave_seat(turn, leave),
+            Command::TurnedAway(away) => self.turned_away(turn, away),
         }
     }
 
@@ -371,93 +371,6 @@ impl Machine {
         turn.touch(RecordKey::Cluster);
         self.note(turn, "found", &found.id.to_string(), &detail);
         Ok(Outcome::Done)
-    }
-
-    /// Writes an audit entry.
-    fn note(&mut self, turn: &mut Turn, action: &str, subject: &str, detail: &str) {
-        let actor = turn.actor.clone();
-        self.note_as(turn, actor, action, subject, detail);
-    }
-
-    /// Writes an audit entry of what nobody did: it ran out.
-    fn note_time(&mut self, turn: &mut Turn, action: &str, subject: &str, detail: &str) {
-        self.note_as(turn, Actor::Time, action, subject, detail);
-    }
-
-    fn note_as(
-        &mut self,
-        turn: &mut Turn,
-        actor: Actor,
-        action: &str,
-        subject: &str,
-        detail: &str,
-    ) {
-        if action == "approve" && crate::seeded_bug::is("audit_entry_skipped") {
-            return;
-        }
-        let mut entry = self.audit_head.append(AuditEntry {
-            seq: 0,
-            index: turn.index,
-            at: turn.at,
-            actor,
-            via: turn.via,
-            action: action.to_owned(),
-            subject: subject.to_owned(),
-            detail: detail.to_owned(),
-            hash: Hash::ZERO,
-        });
-        if action == "grant" && crate::seeded_bug::is("audit_entry_edited") {
-            entry.detail.push('.');
-        }
-        turn.touch(RecordKey::AuditHead);
-        self.keep_audit(turn, entry);
-    }
-
-    /// Keeps an entry of the chain, and lets the oldest go.
-    fn keep_audit(&mut self, turn: &mut Turn, entry: AuditEntry) {
-        turn.touch(RecordKey::Audit(entry.seq));
-        let oldest_kept = entry.seq.saturating_sub(crate::audit::KEPT) + 1;
-        self.audit.insert(entry.seq, entry);
-        while let Some((&oldest, _)) = self.audit.first_key_value() {
-            if oldest >= oldest_kept {
-                break;
-            }
-            self.audit.remove(&oldest);
-            turn.touch(RecordKey::Audit(oldest));
-        }
-    }
-
-    /// Refusals of people and workers are audited, the same one once a minute.
-    fn audit_refusal(&mut self, turn: &mut Turn, command: &Command, refusal: &Refusal) {
-        let subject = match command {
-            Command::RequestPromotion(request) => request.scope.to_string(),
-            Command::Approve(approve) => approve.promotion.to_string(),
-            Command::Deny(deny) => deny.promotion.to_string(),
-            Command::Cancel(cancel) => cancel.promotion.to_string(),
-            Command::Pause(pause) => pause.scope.to_string(),
-            Command::Unpause(unpause) => unpause.scope.to_string(),
-            Command::Handover(handover) => handover.promotion.to_string(),
-            Command::Release(release) => release.scope.to_string(),
-            Command::ApproveRules(approve) => approve.rule.to_string(),
-            Command::DenyRules(deny) => deny.rule.to_string(),
-            Command::CancelRules(cancel) => cancel.rule.to_string(),
-            Command::ProposeRules(_)
-            | Command::SetSeat(_)
-            | Command::LeaveSeat(_)
-            | Command::PreferLeader(_) => "cluster".to_owned(),
-            _ => return,
-        };
-        let detail = format!("{}: {refusal}", refusal.kind());
-        let said = self.audit.values().rev().take(32).any(|entry| {
-            entry.action == "refused"
-                && entry.subject == subject
-                && entry.actor == *turn.actor
-                && entry.detail == detail
-                && turn.now().since(entry.at.log) < REFUSAL_QUIET
-        });
-        if !said {
-            self.note(turn, "refused", &subject, &detail);
-        }
     }
 
     /// What the same request did before; a different one under the same key is refused.

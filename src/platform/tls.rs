@@ -34,7 +34,7 @@ pub(crate) use dial::refused_by_peer;
 pub use dial::{DialError, ServerStream, TlsIo};
 pub use expect::{Expect, Mismatch};
 pub use material::TlsError;
-pub use refusals::{Reason, Refusals};
+pub use refusals::{Login, Reason, Refusals};
 pub use verify::{peer_id, spiffe_of};
 
 use material::{Fingerprint, Material};
@@ -279,7 +279,7 @@ impl ServerTls {
 
     fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
         built(&self.store, &self.cached, |material| {
-            material.server_config(&self.expect, self.protocol)
+            material.server_config(&self.expect, self.protocol, &self.store.refusals)
         })
     }
 }

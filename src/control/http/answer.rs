@@ -2,6 +2,7 @@
 
 use super::Web;
 use super::extract::peer_of;
+use crate::caller::Caller;
 use crate::problem::ApiError;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -47,6 +48,10 @@ struct PointsTo {
     path: Option<String>,
 }
 
+/// The caller was turned away before anything came to the log; why.
+#[derive(Clone)]
+struct TurnedAway(String);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = self.problem();
@@ -57,6 +62,10 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(problem.status, 429 | 503) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(self, Self::NotAllowed { .. } | Self::Forbidden { .. }) {
+            let text = format!("{}: {self}", self.kind());
+            response.extensions_mut().insert(TurnedAway(text));
         }
         let points_to = match self {
             Self::Elsewhere { api, .. } => api.map(|authority| PointsTo { authority, path: None }),
@@ -101,6 +110,13 @@ pub(super) async fn guarded(
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
         response = ApiError::TooLarge { max: super::BODY_BYTES_MAX }.into_response();
     }
+    let away = response.extensions_mut().remove::<TurnedAway>();
+    if let (Some(TurnedAway(why)), Some(identity)) = (away, identity) {
+        // Whose certificate names nobody was told so in `why`; there is nobody to audit.
+        if let Ok(Caller { actor, .. }) = Caller::new(Arc::clone(identity), None) {
+            web.api.turn_away(actor, about(asked.path()), &why);
+        }
+    }
     if let Some(points_to) = response.extensions_mut().remove::<PointsTo>() {
         let same = || asked.path_and_query().map(ToString::to_string).unwrap_or_default();
         let path = points_to.path.unwrap_or_else(same);
@@ -117,6 +133,12 @@ pub(super) async fn guarded(
     };
     web.api.parts().metrics.api_answers_total.inc([class]);
     response
+}
+
+/// What a path is about, as the audit names it: the promotion or rule change in it, or the path.
+fn about(path: &str) -> &str {
+    let id = ["/v1/promotions/", "/v1/rules/"].iter().find_map(|of| path.strip_prefix(of));
+    id.and_then(|rest| rest.split('/').next()).filter(|id| !id.is_empty()).unwrap_or(path)
 }
 
 pub(super) async fn no_route(request: Request) -> ApiError {

@@ -2,6 +2,7 @@
 
 use super::sessions;
 use super::world::{EAST, WEST, World, person, worker};
+use crate::door;
 use crate::forward::{Failed, Forwarded, Reply, ask};
 use crate::history::{Line, OwnReport, What};
 use crate::log::{Log, Proposal};
@@ -39,14 +40,22 @@ async fn forward(follower: &World, actor: Actor, command: Command) -> Reply {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_approval_forwarded_in_anothers_name_is_refused_and_counted() {
+async fn an_approval_forwarded_in_anothers_name_is_refused_counted_and_audited() {
     let (leader, follower) = pair().await;
+    leader.raise_version().await;
+    let index = leader.log.machine().1;
     let approve =
         Command::Approve(Approve { promotion: PromotionId(1), reason: None, certificate: None });
     let reply = forward(&follower, person("ana").actor, approve).await;
     assert!(matches!(reply, Reply::Failed(Failed::Refused { .. })), "{reply:?}");
     assert_eq!(leader.metrics.forwards_refused_total.get(["leader_only"]), 1);
-    assert_eq!(leader.log.machine().1, 1, "nothing but the founding is in the log");
+    assert_eq!(leader.log.machine().1, index, "the approval is not in the log");
+    tokio::spawn(door::tell(leader.api.clone()));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let machine = leader.log.machine().0;
+    let (_, told) = machine.audit().last_key_value().unwrap();
+    assert_eq!((&told.actor, told.subject.as_str()), (&Actor::Node(2), "P-1"), "{told:?}");
+    assert!(told.detail.starts_with("leader_only: approve in the name of ana"), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

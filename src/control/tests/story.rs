@@ -29,7 +29,7 @@ use std::time::Duration;
 const EU: &str = "eu-west-1";
 const REGIONS: [(u64, &str); 3] = [(1, EAST), (2, WEST), (3, EU)];
 
-fn warm() -> ScopeId {
+pub(super) fn warm() -> ScopeId {
     "warm/global".parse().unwrap()
 }
 
@@ -65,16 +65,18 @@ impl Hand {
     }
 }
 
-struct Story {
-    world: World,
+pub(super) struct Story {
+    pub world: World,
     hands: Vec<Hand>,
-    silent: Option<&'static str>,
+    /// The region that nobody hears of.
+    pub silent: Option<&'static str>,
     silent_for: u64,
 }
 
 impl Story {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let world = World::founded().await;
+        world.raise_version().await;
         let (log, platform) = (world.log.clone(), world.api.parts().platform.clone());
         let log: Arc<dyn Log> = log;
         tokio::spawn(controller::control(log.clone(), platform.clone()));
@@ -94,7 +96,7 @@ impl Story {
     }
 
     /// A second passes: everybody who is there renews and reports.
-    async fn second(&mut self) {
+    pub async fn second(&mut self) {
         self.world.clock.advance(Duration::from_secs(1));
         self.silent_for += u64::from(self.silent.is_some());
         self.renewals().await;
@@ -158,7 +160,7 @@ impl Story {
         self.world.log.propose(proposal).await.unwrap().answer.unwrap();
     }
 
-    fn holder(&self) -> Option<String> {
+    pub fn holder(&self) -> Option<String> {
         self.world.api.look(|machine, _| {
             crate::views::live_holder(machine, &machine.scopes()[&warm()])
                 .map(|session| session.region.to_string())

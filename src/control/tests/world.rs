@@ -6,7 +6,7 @@ use crate::forward::Answerer;
 use crate::health::Health;
 use crate::history::History;
 use crate::http::{Limiter, router};
-use crate::log::Log;
+use crate::log::{Log, Proposal};
 use crate::settings::read_cluster_text;
 use crate::solo::SoloLog;
 use crate::watch::LeaseWatch;
@@ -14,7 +14,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
-use cryptorun_core::config::ClusterConfig;
+use cryptorun_core::command::{Command, Found, SetClusterVersion};
+use cryptorun_core::config::{CLUSTER_VERSION, ClusterConfig, ClusterId};
 use cryptorun_core::time::{Profile, WallTime};
 use cryptorun_core::wire::InitRequest;
 use cryptorun_platform::Platform;
@@ -101,19 +102,21 @@ impl World {
     }
 
     pub async fn found(&self) {
-        use crate::log::Proposal;
-        use cryptorun_core::command::{Command, Found};
-        use cryptorun_core::config::ClusterId;
         self.log.initialize(BTreeMap::new()).await.unwrap();
-        let found = Found { id: ClusterId(7), config: config() };
-        let proposal = Proposal {
-            actor: person("eve").actor,
-            via: None,
-            request: None,
-            command: Command::Found(found),
-        };
-        self.log.propose(proposal).await.unwrap().answer.unwrap();
+        self.as_eve(Command::Found(Found { id: ClusterId(7), config: config() })).await;
         self.api.parts().leases.follow(self.log.clone(), &TokioSpawn);
+    }
+
+    /// To what this program speaks, as who founds may do at once.
+    pub async fn raise_version(&self) {
+        let version = SetClusterVersion { version: CLUSTER_VERSION };
+        self.as_eve(Command::SetClusterVersion(version)).await;
+    }
+
+    async fn as_eve(&self, command: Command) {
+        let actor = person("eve").actor;
+        let proposal = Proposal { actor, via: None, request: None, command };
+        self.log.propose(proposal).await.unwrap().answer.unwrap();
     }
 
     pub fn init_request() -> InitRequest {

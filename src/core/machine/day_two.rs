@@ -5,13 +5,13 @@ use super::world::{World, warm};
 use crate::audit::AuditEntry;
 use crate::command::{
     Approve, ApproveRules, CancelRules, Command, DenyRules, Outcome, PreferLeader, ProposeRules,
-    RequestPromotion,
+    RequestPromotion, TurnedAway,
 };
 use crate::config::{CLUSTER_VERSION, ClusterId};
 use crate::people::Actor;
 use crate::position::Hash;
 use crate::promotion::{self, Kind, PromotionId};
-use crate::record::Record;
+use crate::record::{Record, RecordKey};
 use crate::refusal::Refusal;
 use crate::region::RegionName;
 use crate::restore::{Act, Begin, Finish, Progress, Restore, Seat, backup};
@@ -297,4 +297,44 @@ fn a_part_that_does_not_fit_changes_nothing_and_a_restore_may_begin_anew() {
         Progress::Arriving { next: 0, .. }
     ));
     assert!(says(&mut world, "root", upgrade(1, 2)).is_err(), "it is no cluster yet");
+}
+
+#[test]
+fn whom_a_node_turned_away_stands_in_the_audit_once_a_minute_and_changes_nothing_else() {
+    if CLUSTER_VERSION < 2 {
+        return; // The program before does not know it.
+    }
+    let mut world = World::new(Mode::Approve);
+    says(&mut world, "root", upgrade(1, 2)).unwrap();
+    says(&mut world, "ben", approval(R1)).unwrap();
+    let eve = Actor::Person("eve".into());
+    let away = |why: &str| Command::TurnedAway(TurnedAway::new(eve.clone(), "P-3", why));
+    let told = |world: &World| {
+        let refused = |e: &&AuditEntry| e.action == "refused" && e.subject == "P-3";
+        world.machine.audit().values().filter(refused).cloned().collect::<Vec<_>>()
+    };
+    let keys = |world: &World| {
+        let audit = |key: &RecordKey| matches!(key, RecordKey::Audit(_));
+        world.machine.keys().into_iter().filter(|key| !audit(key)).collect::<Vec<_>>()
+    };
+    let before = keys(&world);
+    for _ in 0..3 {
+        world.propose(Actor::Node(2), away("not_allowed: no approver")).answer.unwrap();
+    }
+    world.propose(Actor::Node(2), away("forbidden")).answer.unwrap();
+    let entries = told(&world);
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    assert!(entries.iter().all(|entry| entry.actor == eve));
+    assert_eq!(keys(&world), before);
+    // Whoever has a certificate may not write into the audit by it.
+    for other in [Actor::Person("ben".into()), Actor::Worker("w".into()), Actor::Controller] {
+        let answer = world.propose(other, away("invented")).answer;
+        assert!(matches!(answer, Err(Refusal::NotAllowed { .. })), "{answer:?}");
+    }
+    assert_eq!(told(&world).len(), 2);
+    let long = TurnedAway::new(eve.clone(), &"é".repeat(900), &"é".repeat(900));
+    world.propose(Actor::Node(2), Command::TurnedAway(long.clone())).answer.unwrap();
+    let longer = TurnedAway { why: format!("{}..", long.why), ..long };
+    let answer = world.propose(Actor::Node(2), Command::TurnedAway(longer)).answer;
+    assert!(matches!(answer, Err(Refusal::Invalid { .. })), "{answer:?}");
 }

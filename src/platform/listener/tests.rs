@@ -67,6 +67,7 @@ async fn a_certificate_that_is_no_good_is_refused_and_counted_by_its_reason() {
     let store = TlsStore::load(TlsFiles::in_folder(&server)).unwrap();
     let expect = Expect::nodes(CLUSTER).in_region("us-east-1").with_id("n2");
     let listener = listen(&store, expect).await;
+    let mut logins = store.refusals().logins();
 
     let stranger = Authority::new(DOMAIN, CLUSTER).unwrap();
     let n2 = id(Class::Node, "n2");
@@ -97,6 +98,18 @@ async fn a_certificate_that_is_no_good_is_refused_and_counted_by_its_reason() {
                 store.refusals().count(other) == counted[other as usize]
             })
             .await;
+        }
+        // Who showed a certificate is handed on; who showed none has no name.
+        match (leaf, logins.try_recv()) {
+            (None, Err(_)) => {}
+            (Some(leaf), Ok(login)) => {
+                let text = login.to_string();
+                assert_eq!(login.reason, reason);
+                assert!(login.id.is_some_and(|id| text.contains(&id.to_string())), "{text}");
+                let serial: String = leaf.serial.iter().map(|b| format!("{b:02x}")).collect();
+                assert!(login.serial.is_some_and(|told| told.ends_with(&serial)), "{text}");
+            }
+            (_, told) => panic!("{reason:?}: {told:?}"),
         }
     }
     // And one that is good, to know that the door works.

@@ -208,7 +208,7 @@ impl ServerTls {
     /// Whether a connected peer would be let in today; a refusal is counted.
     pub(crate) fn still_welcome(&self, peer: &Peer, chain: &[CertificateDer<'_>]) -> bool {
         let material = self.store.current.load();
-        match material.recheck(chain, &self.expect) {
+        match material.recheck(chain, &self.expect, &self.store.refusals) {
             Ok(()) => true,
             Err(error) => {
                 self.store.refusals.note(Reason::of(&error), peer.addr, &error_chain(&error));

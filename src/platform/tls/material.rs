@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::identity::SpiffeId;
 
 use super::verify::{ClientVerifier, ServerVerifier, not_after_unix_s, spiffe_of};
-use super::{Expect, Mismatch, Protocol, TlsFiles};
+use super::{Expect, Mismatch, Protocol, Refusals, TlsFiles};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -157,12 +157,13 @@ impl Material {
         &self,
         chain: &[CertificateDer<'_>],
         expect: &Expect,
+        refusals: &Arc<Refusals>,
     ) -> Result<(), rustls::Error> {
         let Some((leaf, rest)) = chain.split_first() else {
             return Err(rustls::Error::NoCertificatesPresented);
         };
         let verifier = self
-            .client_verifier(expect)
+            .client_verifier(expect, refusals)
             .map_err(|error| rustls::Error::General(super::error_chain(&error)))?;
         verifier.verify_client_cert(leaf, rest, UnixTime::now()).map(|_| ())
     }
@@ -171,10 +172,11 @@ impl Material {
         &self,
         expect: &Expect,
         protocol: Protocol,
+        refusals: &Arc<Refusals>,
     ) -> Result<ServerConfig, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(self.client_verifier(expect)?)
+            .with_client_cert_verifier(self.client_verifier(expect, refusals)?)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.own))));
         config.alpn_protocols = protocol.accepted();
         // A resumed session would skip the certificate checks.
@@ -206,9 +208,17 @@ impl Material {
         Ok(config)
     }
 
-    fn client_verifier(&self, expect: &Expect) -> Result<Arc<ClientVerifier>, TlsError> {
-        let chain = self.chain_verifier()?;
-        Ok(Arc::new(ClientVerifier::new(chain, expect.clone(), &self.id.trust_domain)))
+    fn client_verifier(
+        &self,
+        expect: &Expect,
+        refusals: &Arc<Refusals>,
+    ) -> Result<Arc<ClientVerifier>, TlsError> {
+        Ok(Arc::new(ClientVerifier {
+            chain: self.chain_verifier()?,
+            expect: expect.clone(),
+            trust_domain: self.id.trust_domain.clone(),
+            refusals: Arc::clone(refusals),
+        }))
     }
 
     /// Chain, dates and revocation; no identity.

@@ -1,16 +1,21 @@
-//! Why connections were refused: counted always, logged at a bounded rate.
+//! Why connections were refused: counted always, logged at a bounded rate; who showed a certificate is
+//! handed on for the audit.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::CertificateError;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::Mismatch;
-use super::verify::find_rustls;
+use super::verify::{find_rustls, serial_of, spiffe_of};
+use super::{Mismatch, error_chain};
+use crate::identity::SpiffeId;
 
 /// A scanner or a misconfigured fleet repeats itself: one line a reason in this time.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -80,21 +85,70 @@ impl Reason {
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. } => Reason::Expired,
             CertificateError::Revoked => Reason::Revoked,
-            CertificateError::Other(other) => {
-                other.0.downcast_ref::<Mismatch>().map_or(Reason::Other, |m| m.reason)
-            }
-            _ => Reason::Other,
+            other => mismatch(other).map_or(Reason::Other, |mismatch| mismatch.reason),
         }
     }
 }
 
-#[derive(Default)]
+/// What our own check of an identity found.
+fn mismatch(error: &CertificateError) -> Option<&Mismatch> {
+    match error {
+        CertificateError::Other(other) => other.0.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// A certificate that a port did not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    pub reason: Reason,
+    /// As the certificate says; of an unknown authority that is a claim.
+    pub id: Option<SpiffeId>,
+    /// In hex.
+    pub serial: Option<String>,
+    /// What exactly was wrong.
+    pub detail: String,
+}
+
+impl Login {
+    pub(super) fn refused(error: &rustls::Error, leaf: &CertificateDer<'_>) -> Self {
+        let detail = match error {
+            rustls::Error::InvalidCertificate(error) => {
+                mismatch(error).map_or_else(|| error.to_string(), ToString::to_string)
+            }
+            other => error_chain(other),
+        };
+        let (id, serial) = (spiffe_of(leaf).ok(), serial_of(leaf));
+        Self { reason: Reason::of(error), id, serial, detail }
+    }
+}
+
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: certificate {}",
+            self.reason.as_str(),
+            self.serial.as_deref().unwrap_or("?")
+        )?;
+        match &self.id {
+            Some(id) => write!(f, " of {id}: {}", self.detail),
+            None => write!(f, ": {}", self.detail),
+        }
+    }
+}
+
+/// Logins that wait for whoever follows them; more are counted and logged alone.
+const LOGINS_WAITING: usize = 64;
+
+#[derive(Debug, Default)]
 pub struct Refusals {
     counts: [AtomicU64; Reason::ALL.len()],
     log: Mutex<[LogState; Reason::ALL.len()]>,
+    logins: Mutex<Option<mpsc::Sender<Login>>>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct LogState {
     last: Option<Instant>,
     unsaid: u64,
@@ -103,6 +157,20 @@ struct LogState {
 impl Refusals {
     pub fn count(&self, reason: Reason) -> u64 {
         self.counts[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Certificates that are not let in from now on; a later follower takes an earlier one's place.
+    pub fn logins(&self) -> mpsc::Receiver<Login> {
+        let (sender, receiver) = mpsc::channel(LOGINS_WAITING);
+        *self.logins.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    pub(super) fn turn_away(&self, login: Login) {
+        let logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(logins) = &*logins {
+            let _ = logins.try_send(login); // Who floods the door is counted, and logged now and then.
+        }
     }
 
     /// Counts a refusal; `detail` says what exactly was wrong.

@@ -18,7 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::SpiffeId;
 
-use super::{Expect, Mismatch, Reason};
+use super::{Expect, Login, Mismatch, Reason, Refusals};
 
 /// Who is at the other end of an established connection.
 pub fn peer_id(connection: &CommonState) -> Option<SpiffeId> {
@@ -101,15 +101,11 @@ fn never_tls12<T>() -> Result<T, rustls::Error> {
 /// What a server checks of a client.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
-    chain: Arc<dyn ClientCertVerifier>,
-    expect: Expect,
-    trust_domain: String,
-}
-
-impl ClientVerifier {
-    pub fn new(chain: Arc<dyn ClientCertVerifier>, expect: Expect, trust_domain: &str) -> Self {
-        Self { chain, expect, trust_domain: trust_domain.to_owned() }
-    }
+    pub chain: Arc<dyn ClientCertVerifier>,
+    pub expect: Expect,
+    pub trust_domain: String,
+    /// Told of whoever is not let in.
+    pub refusals: Arc<Refusals>,
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -123,12 +119,11 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self
-            .chain
-            .verify_client_cert(end_entity, intermediates, now)
-            .map_err(impostor_is_unknown)?;
-        check(end_entity, &self.expect, &self.trust_domain)?;
-        Ok(verified)
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now);
+        let verified = verified.map_err(impostor_is_unknown).and_then(|verified| {
+            check(end_entity, &self.expect, &self.trust_domain).map(|()| verified)
+        });
+        verified.inspect_err(|error| self.refusals.turn_away(Login::refused(error, end_entity)))
     }
 
     fn verify_tls12_signature(
