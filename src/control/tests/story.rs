@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-const EU: &str = "eu-west-1";
+pub(super) const EU: &str = "eu-west-1";
 const REGIONS: [(u64, &str); 3] = [(1, EAST), (2, WEST), (3, EU)];
 
 pub(super) fn warm() -> ScopeId {
@@ -41,6 +41,15 @@ struct Hand {
 }
 
 impl Hand {
+    async fn start(world: &World, region: &'static str) -> Self {
+        let boot = format!("{:016x}", 1);
+        let open = OpenSessionRequest { boot, addresses: WorkerAddresses::default() };
+        world.api.open_session(&worker(region), open).await.unwrap();
+        let mut report = WorkerReport::default();
+        report.scopes.insert(warm(), Default::default());
+        Self { region, seq: 0, report }
+    }
+
     fn obey(&mut self, directives: &[Directive], wall: WallTime) {
         let sink = self.report.scopes.entry(warm()).or_default();
         let Some(directive) = directives.iter().find(|d| d.scope == warm()) else { return };
@@ -75,7 +84,12 @@ pub(super) struct Story {
 
 impl Story {
     pub async fn start() -> Self {
-        let world = World::founded().await;
+        Self::on(World::empty()).await
+    }
+
+    /// The same in a world that was not founded yet.
+    pub async fn on(world: World) -> Self {
+        world.found().await;
         world.raise_version().await;
         let (log, platform) = (world.log.clone(), world.api.parts().platform.clone());
         let log: Arc<dyn Log> = log;
@@ -83,16 +97,18 @@ impl Story {
         tokio::spawn(recorder::record(log, platform, world.api.parts().history.clone()));
         let mut hands = Vec::new();
         for (_, region) in REGIONS {
-            let open = OpenSessionRequest {
-                boot: format!("{:016x}", 1),
-                addresses: WorkerAddresses::default(),
-            };
-            world.api.open_session(&worker(region), open).await.unwrap();
-            let mut report = WorkerReport::default();
-            report.scopes.insert(warm(), Default::default());
-            hands.push(Hand { region, seq: 0, report });
+            hands.push(Hand::start(&world, region).await);
         }
         Self { world, hands, silent: None, silent_for: 0 }
+    }
+
+    /// A region is back after its session was forgotten: its worker starts anew, with nothing.
+    pub async fn starts_again(&mut self, region: &str) {
+        self.silent = None;
+        self.silent_for = 0;
+        if let Some(hand) = self.hands.iter_mut().find(|hand| hand.region == region) {
+            *hand = Hand::start(&self.world, hand.region).await;
+        }
     }
 
     /// A second passes: everybody who is there renews and reports.

@@ -20,7 +20,7 @@ use cryptorun_core::time::{Profile, WallTime};
 use cryptorun_core::wire::InitRequest;
 use cryptorun_platform::Platform;
 use cryptorun_platform::clock::ManualClock;
-use cryptorun_platform::disk::SimDisk;
+use cryptorun_platform::disk::{Disk, SimDisk};
 use cryptorun_platform::identity::SpiffeId;
 use cryptorun_platform::metrics::Metrics;
 use cryptorun_platform::net::Peer;
@@ -54,16 +54,31 @@ pub(crate) struct World {
 impl World {
     /// Node 1 in us-east-1, not founded.
     pub fn empty() -> Self {
-        Self::node(1, EAST, Arc::new(ManualClock::new(WallTime(1_735_689_600_000))), 10_000)
+        Self::empty_on(Arc::new(SimDisk::new()))
+    }
+
+    /// The same, whose history is kept there.
+    pub fn empty_on(disk: Arc<dyn Disk>) -> Self {
+        Self::on(disk, 1, EAST, Arc::new(ManualClock::new(WallTime(1_735_689_600_000))), 10_000)
     }
 
     pub fn node(node: u64, region: &str, clock: Arc<ManualClock>, per_second: u32) -> Self {
+        Self::on(Arc::new(SimDisk::new()), node, region, clock, per_second)
+    }
+
+    pub fn on(
+        disk: Arc<dyn Disk>,
+        node: u64,
+        region: &str,
+        clock: Arc<ManualClock>,
+        per_second: u32,
+    ) -> Self {
         let log = SoloLog::new(node, clock.clone());
         let platform = Platform {
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(node)),
             spawn: Arc::new(TokioSpawn),
-            disk: Arc::new(SimDisk::new()),
+            disk,
         };
         let peers = [(1, EAST), (2, WEST), (3, "eu-west-1")]
             .into_iter()
