@@ -5,7 +5,7 @@
 
 use crate::api::Api;
 use crate::views;
-use cryptorun_core::diagnose::health;
+use cryptorun_core::diagnose::{Diagnosis, health, offset};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::path::Reach;
 use cryptorun_core::plan::Step;
@@ -22,7 +22,11 @@ pub fn export(api: &Api, metrics: &Metrics) {
         let partition = api.partition();
         let in_partition = f64::from(u8::from(partition.partition_mode));
         metrics.partition_mode.set([partition.region.as_str()], in_partition);
-        api.look(|machine, _| fill(machine, wall, metrics));
+        let lost = api.log().quorum_lost_for();
+        api.look(|machine, _| {
+            fill(machine, wall, metrics);
+            diagnoses(&views::diagnoses(machine, lost), metrics);
+        });
     });
 }
 
@@ -76,15 +80,33 @@ fn scopes(machine: &Machine, wall: WallTime, metrics: &Metrics) {
 
 fn regions(machine: &Machine, metrics: &Metrics) {
     metrics.cross_region_rtt_seconds.clear();
+    metrics.clock_offset_seconds.clear();
     for (name, record) in machine.regions() {
         let (permille, _) = health(machine, name);
         metrics.region_health_score.set([name.as_str()], f64::from(permille) / 1000.0);
+        if let Some(offset) = offset(machine, name) {
+            let off = seconds(Millis(offset.certain_ms()));
+            metrics.clock_offset_seconds.set([name.as_str()], off);
+        }
         for (to, way) in &record.report.control {
             if let Reach::Up { rtt_us } = way.reach {
                 let rtt = std::time::Duration::from_micros(rtt_us).as_secs_f64();
                 metrics.cross_region_rtt_seconds.set([name.as_str(), to.as_str()], rtt);
             }
         }
+    }
+}
+
+/// What `status` says first, for whoever is rung.
+fn diagnoses(found: &[Diagnosis], metrics: &Metrics) {
+    metrics.diagnoses.clear();
+    let mut counts: BTreeMap<[&str; 2], u32> = BTreeMap::new();
+    for diagnosis in found.iter().filter(|found| found.confirmed) {
+        let labels = [diagnosis.class.as_str(), diagnosis.severity.as_str()];
+        *counts.entry(labels).or_default() += 1;
+    }
+    for (labels, count) in counts {
+        metrics.diagnoses.set(labels, f64::from(count));
     }
 }
 

@@ -71,6 +71,10 @@ families! {
     Gauge region_health_score = "cryptorun_region_health_score" ["region"];
     /// Round trip between two regions over an open connection.
     Gauge cross_region_rtt_seconds = "cryptorun_cross_region_rtt_seconds" ["from", "to"];
+    /// How far a region's clock is off, as all its neighbours agree at least.
+    Gauge clock_offset_seconds = "cryptorun_clock_offset_seconds" ["region"];
+    /// Confirmed diagnoses: how many of a class there are, by how serious it is.
+    Gauge diagnoses = "cryptorun_diagnoses" ["class", "severity"];
     /// Writes turned away because their token was no longer the highest.
     Counter fenced_writes_total = "cryptorun_fenced_writes_total" ["tier", "region"];
     /// Epoch of the token that holds a scope.
