@@ -19,6 +19,7 @@ pub mod boundaries;
 mod clock;
 mod cluster;
 pub mod crash;
+mod directed;
 mod ending;
 pub mod explain;
 pub mod invariants;

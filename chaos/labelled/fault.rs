@@ -1,7 +1,8 @@
 //! What each label does to the world, and what it is rightly called.
 
-use super::{Label, named, others};
+use super::{Label, named};
 use crate::cluster::{Cluster, NODES, warm};
+use crate::directed::others;
 use crate::nemesis::{freeze, thaw};
 use crate::network::{WORKER, ends_of};
 use crate::world::World;
