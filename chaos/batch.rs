@@ -3,6 +3,7 @@
 use crate::boundaries::{Boundary, Table};
 use crate::labelled::{Confusion, Label};
 use crate::mutants::Mutant;
+use crate::stories::{self, Story};
 use crate::tally::Tally;
 use crate::world::{Options, Outcome, run};
 use std::sync::Mutex;
@@ -99,6 +100,29 @@ pub fn run_boundaries(
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reached) = &outcome.reached {
             found.0.add(reached);
+        }
+        found.1 += u64::from(!outcome.violations.is_empty());
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells stories on so many threads: what they came to, and how many runs were bad.
+pub fn run_stories(
+    list: &[(u64, Story)],
+    jobs: usize,
+    mutant: Option<&'static Mutant>,
+    each: impl Fn(&Outcome, Story) + Sync,
+) -> (stories::Table, u64) {
+    let found = Mutex::new((stories::Table::default(), 0));
+    spread(0..list.len() as u64, jobs, |at| {
+        let Some((seed, story)) = usize::try_from(at).ok().and_then(|at| list.get(at)) else {
+            return;
+        };
+        let outcome = run(*seed, Options { story: Some(*story), mutant, ..Options::default() });
+        each(&outcome, *story);
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = &outcome.told {
+            found.0.add(told);
         }
         found.1 += u64::from(!outcome.violations.is_empty());
     });

@@ -6,6 +6,7 @@ use crate::labelled::{self, Label};
 use crate::nemesis::Nemesis;
 use crate::net::spawn;
 use crate::network::{PERSON, WORKER};
+use crate::stories::{self, Story};
 use crate::world::{Theme, World};
 use crate::{boundaries, line, node, people, worker};
 use cryptorun_control::api::ReadQuery;
@@ -65,23 +66,32 @@ fn config(world: &World) -> ClusterConfig {
         residency: None,
     };
     // There people agree to what is asked; a seed draws neither how many nor how fast.
-    let at_boundary = world.theme == Theme::Boundary;
+    let directed = matches!(world.theme, Theme::Boundary | Theme::Story);
+    let story = world.options.story;
     // A promotion that goes through would end what is to be named, or begin before its time.
     let asks = world.theme.is_directed() || world.below(2) > 0;
     let mode = if asks { Mode::Approve } else { Mode::Auto };
     let quiet = matches!(world.theme, Theme::OneLink | Theme::ControlOnly);
-    let people_needed = if world.below(4) == 0 && !at_boundary { 1 } else { 2 };
+    let people_needed = if world.below(4) == 0 && !directed { 1 } else { 2 };
     let mut scopes = BTreeMap::from([(warm(), policy(&REGIONS, mode, people_needed))]);
     for (group, home) in REGISTERS.iter().zip(REGIONS) {
         let id = ScopeId::new(Tier::Cold, group);
         scopes.insert(id, policy(&[home], Mode::Observe, 2));
     }
-    let hasty = world.below(3) == 0 && !at_boundary;
-    let approval = if hasty { Millis::secs(4) } else { Millis::mins(30) };
+    let hasty = world.below(3) == 0 && !directed;
+    let approval = match story {
+        Some(Story::OneAwake) => Millis::mins(2), // Ten minutes are to see some expire.
+        _ if hasty => Millis::secs(4),
+        _ => Millis::mins(30),
+    };
+    // In 43 s nobody can be called lost who must be watched for a minute.
+    let may_wait = !matches!(story, Some(Story::CutForced | Story::SealedWhileBehind));
+    // Where a gap of three seconds is too much for a failover, an emergency is what fits.
+    let small_gap = directed && story != Some(Story::CutForced);
     let detection = match quiet {
         true => Millis::secs(5),
         // As shipped: a step's deadline is shorter than that, and not longer as with the others.
-        false if at_boundary && world.below(3) == 0 => Limits::default().detection,
+        false if directed && world.below(3) == 0 && may_wait => Limits::default().detection,
         false => Millis::secs(5 + world.below(4)),
     };
     ClusterConfig {
@@ -98,7 +108,7 @@ fn config(world: &World) -> ClusterConfig {
             daily_budget: 1000,
             regrant_max: 1000,
             emergency_age: Millis::secs(15),
-            behind_max: Millis::secs(if world.below(2) == 0 || at_boundary { 90 } else { 3 }),
+            behind_max: Millis::secs(if world.below(2) == 0 || small_gap { 90 } else { 3 }),
             approval,
             ..Limits::default()
         },
@@ -398,16 +408,21 @@ pub(crate) async fn story(world: Arc<World>) {
         cluster.start_worker(place);
     }
     let mut nemesis = Nemesis::new(world.clone());
-    let clients = match (world.options.label, world.options.boundary) {
-        (Some(label), _) => {
+    let options = &world.options;
+    let clients = match (options.label, options.boundary, options.story) {
+        (Some(label), ..) => {
             labelled::run(&world, &mut cluster, label).await;
             Vec::new()
         }
-        (None, Some(boundary)) => {
+        (None, Some(boundary), _) => {
             boundaries::run(&world, &mut cluster, boundary).await;
             Vec::new()
         }
-        (None, None) => {
+        (None, None, Some(story)) => {
+            stories::run(&world, &mut cluster, story).await;
+            Vec::new()
+        }
+        (None, None, None) => {
             let clients = people::start(&world);
             let end = world.now() + Duration::from_secs(world.options.seconds);
             while world.now() < end && !world.is_bad() {
@@ -421,7 +436,7 @@ pub(crate) async fn story(world: Arc<World>) {
     } else {
         cluster.heal_and_converge(&mut nemesis, clients).await;
     }
-    if !world.is_bad() && world.options.boundary.is_some() {
+    if !world.is_bad() && (options.boundary.is_some() || options.story.is_some()) {
         boundaries::at_the_end(&world, &cluster).await;
     }
     if !world.is_bad() {

@@ -8,8 +8,8 @@
 //! ([`mutants`]).
 //!
 //! Reading order: [`world`], `cluster` (the story), `nemesis` (what goes wrong), `node` and `worker`
-//! (the processes), `people` (who asks), [`invariants`], [`tally`] (what was reached); [`labelled`] and
-//! [`boundaries`] tell one story each on purpose.
+//! (the processes), `people` (who asks), [`invariants`], [`tally`] (what was reached); [`labelled`],
+//! [`boundaries`] and [`stories`] are about one thing each on purpose.
 //!
 //! Deliberately absent: sockets, TLS, HTTP, real fsync, threads. Process chaos covers those.
 
@@ -34,11 +34,12 @@ mod node;
 mod people;
 mod rare;
 mod spawn;
+pub mod stories;
 pub mod tally;
 mod worker;
 pub mod world;
 
-pub use batch::{Batch, run_boundaries, run_labelled, run_seeds, spread};
+pub use batch::{Batch, run_boundaries, run_labelled, run_seeds, run_stories, spread};
 pub use mutants::Mutant;
 pub use world::{Options, Outcome, Theme, run};
 

@@ -5,9 +5,10 @@ use clap::{Parser, Subcommand};
 use cryptorun_chaos::boundaries::{self, Boundary};
 use cryptorun_chaos::crash::power;
 use cryptorun_chaos::labelled::{self, Label};
+use cryptorun_chaos::stories::Story;
 use cryptorun_chaos::{
     Batch, Mutant, Options, Outcome, bend, crash, explain, mutants, run, run_boundaries,
-    run_labelled, run_seeds, spread, tally,
+    run_labelled, run_seeds, run_stories, spread, tally,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,6 +50,9 @@ struct Setting {
     /// The leader's death at this boundary of a promotion, as `boundaries` runs it.
     #[arg(long)]
     boundary: Option<Boundary>,
+    /// This story, as `stories` tells it.
+    #[arg(long)]
+    story: Option<Story>,
 }
 
 #[derive(Subcommand)]
@@ -107,6 +111,28 @@ enum Verb {
         #[arg(long, default_value_t = 2)]
         jobs: usize,
         /// Say how each ended.
+        #[arg(long)]
+        table: bool,
+    },
+    /// Tells stories that everybody knows; exit 1 where what they demand is not so, and where one never
+    /// came about.
+    Stories {
+        /// So many of each.
+        #[arg(long, default_value_t = 10)]
+        seeds: u64,
+        /// The first.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// Only those whose names contain this: `cut_43s`.
+        #[arg(long)]
+        only: Option<String>,
+        /// Put a bug in, by its name in `mutants`.
+        #[arg(long, value_parser = mutant)]
+        mutant: Option<&'static Mutant>,
+        /// At a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Say what each came to.
         #[arg(long)]
         table: bool,
     },
@@ -210,6 +236,9 @@ fn main() -> ExitCode {
         Verb::Boundaries { seeds, from, only, mutant, jobs, table } => {
             code(all_boundaries((from, seeds), only.as_deref(), mutant, jobs, table))
         }
+        Verb::Stories { seeds, from, only, mutant, jobs, table } => {
+            code(all_stories((from, seeds), only.as_deref(), mutant, jobs, table))
+        }
         Verb::Replay { seed, setting } => {
             let outcome = traced(seed, setting);
             print!("{}", outcome.trace);
@@ -244,8 +273,8 @@ fn code(good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn traced(seed: u64, Setting { seconds, mutant, label, boundary }: Setting) -> Outcome {
-    run(seed, Options { seconds, mutant, label, boundary, keep_trace: true })
+fn traced(seed: u64, Setting { seconds, mutant, label, boundary, story }: Setting) -> Outcome {
+    run(seed, Options { seconds, mutant, label, boundary, story, keep_trace: true })
 }
 
 /// So many runs, in permille, must be called right.
@@ -339,6 +368,47 @@ fn all_boundaries(
     bad == 0 && missing.is_empty() && !wanted.is_empty()
 }
 
+/// True when nothing that a story demands was broken, and each came about.
+fn all_stories(
+    (from, each): (u64, u64),
+    only: Option<&str>,
+    mutant: Option<&'static Mutant>,
+    jobs: usize,
+    table: bool,
+) -> bool {
+    let begun = Instant::now();
+    let wanted: Vec<Story> = Story::ALL
+        .into_iter()
+        .filter(|story| only.is_none_or(|text| story.as_str().contains(text)))
+        .collect();
+    let turns = wanted.iter().cycle().copied();
+    let count = u64::try_from(wanted.len()).unwrap_or(0) * each;
+    let list: Vec<(u64, Story)> = (from..from + count).zip(turns).collect();
+    let progress = Progress::new(count);
+    let (told, bad) = run_stories(&list, jobs, mutant, |outcome, story| {
+        progress.done_with_one();
+        if outcome.violations.is_empty() {
+            return;
+        }
+        println!("seed {} {story}: {}", outcome.seed, outcome.violations.join("\n    "));
+        let mutant = mutant.map(|m| format!(" --mutant {}", m.name)).unwrap_or_default();
+        println!(
+            "    cargo run --release -p cryptorun-chaos -- explain {} --story {story}{mutant}",
+            outcome.seed
+        );
+    });
+    if table {
+        println!("{told}");
+    }
+    let missing: Vec<&str> = told.missing(&wanted).map(Story::as_str).collect();
+    let took = begun.elapsed().as_secs_f64();
+    println!("{count} runs of {} stories in {took:.1} s: {bad} bad", wanted.len());
+    if !missing.is_empty() {
+        println!("never came about: {}", missing.join(", "));
+    }
+    bad == 0 && missing.is_empty() && !wanted.is_empty()
+}
+
 /// Says now and then how far a long run is, on stderr.
 struct Progress {
     all: u64,
@@ -369,13 +439,13 @@ impl Progress {
 
 fn runs(
     seeds: std::ops::Range<u64>,
-    Setting { seconds, mutant, label, boundary }: Setting,
+    Setting { seconds, mutant, label, boundary, story }: Setting,
     twice: bool,
     jobs: usize,
     table: bool,
 ) -> ExitCode {
     let begun = Instant::now();
-    let options = Options { seconds, mutant, label, boundary, keep_trace: false };
+    let options = Options { seconds, mutant, label, boundary, story, keep_trace: false };
     let progress = Progress::new(seeds.end - seeds.start);
     let batch = run_seeds(seeds, jobs, options, twice, |outcome: &Outcome| {
         progress.done_with_one();
@@ -528,7 +598,8 @@ struct Caught {
 }
 
 fn catch(mutant: &'static Mutant, start: u64, seconds: u64) -> Option<Caught> {
-    let options = Options { seconds, mutant: Some(mutant), ..Options::default() };
+    let options =
+        Options { seconds, mutant: Some(mutant), story: mutant.story, ..Options::default() };
     (start..start + SEEDS_EACH_MAX).find_map(|seed| {
         let outcome = run(seed, options);
         let first = outcome.violations.first()?;

@@ -4,6 +4,7 @@
 //! that says *synced* too early, a log that answers what it should not. The others are named lines
 //! inside the product, compiled in by the feature `mutants` alone ([`cryptorun_core::seeded_bug`]).
 
+use crate::stories::Story;
 use cryptorun_platform::disk::{Disk, DiskFile, DiskLock, Open, SimDisk, SyncMode};
 use cryptorun_raft::state_store::{Changes, StoreError};
 use cryptorun_raft::{MemoryStore, StateStore};
@@ -22,14 +23,20 @@ pub struct Mutant {
     pub bug: &'static str,
     /// Whether it is a line inside the product.
     pub seeded: bool,
+    /// The story to look for it in, where ordinary seeds hardly ever get there.
+    pub story: Option<Story>,
 }
 
 const fn wrapped(name: &'static str, bug: &'static str) -> Mutant {
-    Mutant { name, bug, seeded: false }
+    Mutant { name, bug, seeded: false, story: None }
 }
 
 const fn seeded(name: &'static str, bug: &'static str) -> Mutant {
-    Mutant { name, bug, seeded: true }
+    Mutant { name, bug, seeded: true, story: None }
+}
+
+const fn seeded_in(story: Story, name: &'static str, bug: &'static str) -> Mutant {
+    Mutant { name, bug, seeded: true, story: Some(story) }
 }
 
 /// All of them.
@@ -60,8 +67,12 @@ pub const ALL: &[Mutant] = &[
     seeded("logtime_goes_back", "a new leader's stamps start from the cluster's beginning"),
     // Fences, seals, chains.
     seeded("fence_check_removed", "a sink takes writes under any token"),
-    seeded("tail_before_seal", "a sink reads its end before it begins to refuse"),
     seeded("seal_skipped", "a sink answers a seal without refusing anything"),
+    seeded_in(
+        Story::SealedWhileBehind,
+        "tail_before_seal",
+        "a sink reads its end before it begins to refuse",
+    ),
     seeded("fence_not_kept", "the highest token is not written to the medium"),
     seeded("late_write_published", "a write is not asked about its lease after the sync"),
     seeded("stale_directive_obeyed", "an older directive replaces a newer one"),

@@ -204,7 +204,7 @@ impl Nemesis {
                 0 => self.hide_holder(),
                 _ => self.leave_behind(),
             },
-            Theme::Labelled | Theme::Boundary => {}
+            Theme::Labelled | Theme::Boundary | Theme::Story => {}
             Theme::All | Theme::Wild => match self.world.below(100) {
                 0..16 => self.crash_node(cluster).await,
                 16..26 => self.crash_worker(cluster).await,

@@ -277,6 +277,17 @@ pub(crate) async fn ask_for(
 /// Another person puts a name to it. Under one word the same person gets the first answer again.
 pub(crate) async fn approve(world: &Arc<World>, me: u64, id: PromotionId, word: &str) {
     let who = *world.pick(&APPROVERS);
+    approve_as(world, me, id, who, word).await;
+}
+
+/// A person of that name does.
+pub(crate) async fn approve_as(
+    world: &Arc<World>,
+    me: u64,
+    id: PromotionId,
+    who: &str,
+    word: &str,
+) {
     let Some(caller) = line::caller(me, who) else { return };
     let key = format!("{word}-{id}-{who}");
     let said = until_said(world, me, 4, move |api| {

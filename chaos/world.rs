@@ -8,6 +8,7 @@ use crate::labelled::{Called, Label};
 use crate::mutants::Mutant;
 use crate::network::Network;
 use crate::node::NodeHandle;
+use crate::stories::{Story, Told};
 use crate::tally::Tally;
 use crate::worker::WorkerHandle;
 use cryptorun_platform::net::Service;
@@ -30,11 +31,20 @@ pub struct Options {
     pub label: Option<Label>,
     /// The leader's death at one boundary of a promotion, in place of all faults.
     pub boundary: Option<Boundary>,
+    /// One story told on purpose, in place of all faults.
+    pub story: Option<Story>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seconds: 60, keep_trace: false, mutant: None, label: None, boundary: None }
+        Self {
+            seconds: 60,
+            keep_trace: false,
+            mutant: None,
+            label: None,
+            boundary: None,
+            story: None,
+        }
     }
 }
 
@@ -55,6 +65,8 @@ pub struct Outcome {
     pub called: Option<Called>,
     /// What a run about a boundary came to.
     pub reached: Option<Reached>,
+    /// What a story came to.
+    pub told: Option<Told>,
     /// The trace, if kept.
     pub trace: String,
 }
@@ -76,12 +88,14 @@ pub enum Theme {
     Labelled,
     /// The leader dies at one boundary of a promotion.
     Boundary,
+    /// One of the stories.
+    Story,
 }
 
 impl Theme {
     /// Whether the run is a story told on purpose, and not whatever the seed draws.
     pub fn is_directed(self) -> bool {
-        matches!(self, Self::Labelled | Self::Boundary)
+        matches!(self, Self::Labelled | Self::Boundary | Self::Story)
     }
 
     fn of(seed: u64) -> Self {
@@ -208,10 +222,11 @@ pub fn run(seed: u64, options: Options) -> Outcome {
 
 impl World {
     fn new(seed: u64, options: Options) -> Self {
-        let theme = match (options.label, options.boundary) {
-            (Some(_), _) => Theme::Labelled,
-            (None, Some(_)) => Theme::Boundary,
-            (None, None) => Theme::of(seed),
+        let theme = match (options.label, options.boundary, options.story) {
+            (Some(_), ..) => Theme::Labelled,
+            (None, Some(_), _) => Theme::Boundary,
+            (None, None, Some(_)) => Theme::Story,
+            (None, None, None) => Theme::of(seed),
         };
         let mut state = State {
             random: seed,
