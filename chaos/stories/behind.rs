@@ -14,16 +14,17 @@ use crate::directed::others;
 use crate::network::WORKER;
 use crate::worker::WorkerHandle;
 use bytes::Bytes;
-use cryptorun_core::promotion::{Kind, Outcome, Promotion, State};
+use cryptorun_core::machine::Machine;
+use cryptorun_core::promotion::{Kind, Outcome, Promotion, PromotionId, State};
 use cryptorun_core::scope::Reign;
 use cryptorun_core::token::Token;
 use cryptorun_platform::disk::Keep;
 use std::time::Duration;
 
 /// A replica lacks what came in so long: a batch every second and a half.
-const BEHIND_MS: (u64, u64) = (9000, 15_000);
-/// A sync there takes so much longer: a directive is quicker, and meets a record under way.
-const SYNC_MS: (u64, u64) = (100, 400);
+const BEHIND_MS: (u64, u64) = (14_000, 20_000);
+/// A sync there takes so much longer: people and directives are quicker, and meet a record under way.
+const SYNC_MS: (u64, u64) = (600, 1200);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// From the first request to the end.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
@@ -35,6 +36,8 @@ struct Cast {
     to: u64,
     late: u64,
     third: u64,
+    /// Records that were on the late sink's chain only after the token was reserved.
+    came_in: u64,
 }
 
 pub(super) async fn tell(run: &mut Run<'_>) {
@@ -45,76 +48,88 @@ pub(super) async fn tell(run: &mut Run<'_>) {
     let third = others(run.holder).into_iter().find(|place| *place != to).unwrap_or(to);
     let late = if kind == Kind::Switchover { third } else { *world.pick(&[to, third]) };
     world.event(format_args!("{kind} to {to}, {late} falls behind"));
-    let cast = Cast { kind, to, late, third };
+    let mut cast = Cast { kind, to, late, third, came_in: 0 };
     world.state().network.cut_both(&[WORKER + late], &others(late).map(|n| WORKER + n), WHY);
     tokio::time::sleep(world.span_ms(BEHIND_MS.0, BEHIND_MS.1)).await;
     if kind == Kind::Failover {
         run.cluster.crash_worker(run.holder, Keep::Everything);
     }
-    let Some(own) = agreed(run, &cast).await else { return };
-    sealed(run, &cast, &own).await;
+    let slow = (world.span_ms(SYNC_MS.0, SYNC_MS.1), Duration::MAX);
+    world.state().slow_disks.insert(WORKER + late, slow);
+    let Some(own) = agreed(run, &mut cast).await else { return };
+    sealed(run, &mut cast, own).await;
+    world.state().slow_disks.remove(&(WORKER + late));
     world.state().network.mend(WHY);
+    run.told.came_about = cast.came_in > 0;
+    run.count("records that came in on the way to the seal", cast.came_in);
+    run.count(kind.as_str(), 1);
     let ended = run.until("it ended", ENDS_WITHIN, |machine| {
-        machine.promotions().get(&own.id).is_some_and(|p| !p.is_open())
+        machine.promotions().get(&own).is_some_and(|p| !p.is_open())
     });
     if ended.await {
-        let end = run.promotions().into_iter().find(|p| p.id == own.id).map(|p| p.state);
+        let end = run.promotions().into_iter().find(|p| p.id == own).map(|p| p.state);
         if end != Some(State::Ended(Outcome::Done)) {
-            run.broken(format_args!("{} ended as {end:?}", own.id));
+            run.broken(format_args!("{own} ended as {end:?}"));
         }
     }
 }
 
-/// Ana asks until it is taken, and both agree.
-async fn agreed(run: &mut Run<'_>, cast: &Cast) -> Option<Promotion> {
+/// Ana asks until it is taken, and both agree; meanwhile a late answer comes in.
+async fn agreed(run: &mut Run<'_>, cast: &mut Cast) -> Option<PromotionId> {
     let (world, end) = (run.world, run.world.now() + ENDS_WITHIN);
     while world.now() < end && !world.is_bad() {
-        tokio::time::sleep(world.span_ms(100, 300)).await;
         let promotions = run.promotions();
         let is_own = |p: &&Promotion| p.kind == cast.kind && p.to.as_str() == region(cast.to);
-        match promotions.iter().filter(is_own).rev().find(|p| p.is_open()) {
-            Some(own) if own.state == State::Running => return Some(own.clone()),
-            Some(own) => run.both_agree(cast.to, own).await,
-            None => run.asks(cast.to, "ana", cast.kind, cast.to).await,
+        let Some(own) = promotions.iter().filter(is_own).rev().find(|p| p.is_open()) else {
+            tokio::time::sleep(world.span_ms(100, 300)).await;
+            run.asks(cast.to, "ana", cast.kind, cast.to).await;
+            continue;
+        };
+        if own.state == State::Waiting {
+            let ((), taken) = tokio::join!(run.both_agree(cast.to, own), late_answer(run, cast));
+            cast.came_in += taken.filter(|_| token(run, own.id).is_some()).unwrap_or(0);
         }
+        return Some(own.id);
     }
-    run.broken("nobody could agree");
+    run.broken("nobody could ask");
     None
 }
 
-/// Late answers come to the late sink, one after the other and each with a sync that takes its time, from
-/// the moment that a token is reserved until the sink is sealed for it, and once after.
-async fn sealed(run: &mut Run<'_>, cast: &Cast, own: &Promotion) {
+/// Late answers come to the late sink, one after the other, until it is sealed, and once after.
+async fn sealed(run: &mut Run<'_>, cast: &mut Cast, own: PromotionId) {
     let (world, end) = (run.world, run.world.now() + ENDS_WITHIN);
-    let slow = (world.span_ms(SYNC_MS.0, SYNC_MS.1), end);
-    world.state().slow_disks.insert(WORKER + cast.late, slow);
-    let mut came_in = 0;
     while world.now() < end && !world.is_bad() {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = run.ask(|machine| machine.promotions().get(&own.id).cloned()).flatten();
-        let Some((late, now)) = run.worker(cast.late).zip(now) else { break };
-        if !now.is_open() || now.is_past_grant() {
-            break;
-        }
-        let Some(token) = now.token else { continue };
-        let was = is_sealed(&late, token);
-        let Some((record, reigns)) = lacking(run, cast, &late).await else {
-            if was { break } else { continue }
+        let over = |m: &Machine| {
+            m.promotions().get(&own).is_none_or(|p| !p.is_open() || p.is_past_grant())
         };
-        let taken = late.sink.follow(vec![record], reigns).await;
-        if was {
-            run.count("late answers refused after the seal", u64::from(taken.is_err()));
-            if let Ok(taken @ 1..) = taken {
-                run.broken(format_args!("{taken} records taken after the seal under {token}"));
+        let Some(late) = run.worker(cast.late).filter(|_| run.ask(over) != Some(true)) else {
+            return;
+        };
+        let was = token(run, own).filter(|token| is_sealed(&late, *token));
+        let taken = late_answer(run, cast).await;
+        match was {
+            None => cast.came_in += taken.filter(|_| token(run, own).is_some()).unwrap_or(0),
+            Some(token) => {
+                if let Some(taken @ 1..) = taken {
+                    run.broken(format_args!("{taken} records taken after the seal under {token}"));
+                }
+                return run.count("sinks that refused a record after their seal", 1);
             }
-            break;
         }
-        came_in += taken.unwrap_or(0) as u64;
     }
-    world.state().slow_disks.remove(&(WORKER + cast.late));
-    run.told.came_about = came_in > 0;
-    run.count("records that came in on the way to the seal", came_in);
-    run.count(cast.kind.as_str(), 1);
+}
+
+/// What is reserved for it.
+fn token(run: &Run<'_>, own: PromotionId) -> Option<Token> {
+    run.ask(|machine| machine.promotions().get(&own).and_then(|p| p.token)).flatten()
+}
+
+/// Gives the late sink the next record that it lacks; how many it took.
+async fn late_answer(run: &Run<'_>, cast: &Cast) -> Option<u64> {
+    let late = run.worker(cast.late)?;
+    let (record, reigns) = lacking(run, cast, &late).await?;
+    late.sink.follow(vec![record], reigns).await.ok().map(|taken| taken as u64)
 }
 
 /// The next record that the late sink lacks, by the chain of the sink that has most, and what the cluster
