@@ -108,16 +108,26 @@ async fn sealed(run: &mut Run<'_>, cast: &mut Cast, own: PromotionId) {
         };
         let was = token(run, own).filter(|token| is_sealed(&late, *token));
         let taken = late_answer(run, cast).await;
-        match was {
-            None => cast.came_in += taken.filter(|_| token(run, own).is_some()).unwrap_or(0),
-            Some(token) => {
-                if let Some(taken @ 1..) = taken {
-                    run.broken(format_args!("{taken} records taken after the seal under {token}"));
-                }
-                return run.count("sinks that refused a record after their seal", 1);
+        if let Some(why) = beyond_its_seal(&late) {
+            return run.broken(why);
+        }
+        match (was, taken) {
+            (None, taken) => {
+                cast.came_in += taken.filter(|_| token(run, own).is_some()).unwrap_or(0);
             }
+            (Some(token), Some(taken @ 1..)) => {
+                return run.broken(format_args!("{taken} taken after the seal under {token}"));
+            }
+            (Some(_), _) => return run.count("sinks that took nothing after their seal", 1),
         }
     }
+}
+
+/// That a sink ends behind what it told when it was sealed.
+fn beyond_its_seal(worker: &WorkerHandle) -> Option<String> {
+    let view = worker.sink.view();
+    let sealed = view.sealed.filter(|sealed| view.end.seq > sealed.end.seq)?;
+    Some(format!("{} ends at {} and was sealed at {}", worker.end, view.end, sealed.end))
 }
 
 /// What is reserved for it.

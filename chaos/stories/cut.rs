@@ -5,7 +5,7 @@
 //! everybody. Where two people move the scope meanwhile, that tail is no part of the chain any more: it
 //! is kept as a fork, counted, and served by nobody.
 
-use super::tail::{Tail, counts_all, is_on_chain};
+use super::tail::{Tail, counts_all, is_on_chain, minute_ends};
 use super::{Run, SETTLED_MAX, waiting};
 use crate::cluster::{NODES, region, warm};
 use crate::directed::others;
@@ -32,6 +32,7 @@ pub(super) async fn nobody_agrees(run: &mut Run<'_>) {
     run.nothing_moved();
     asked_in_vain(run);
     if level(run).await {
+        minute_ends().await;
         for place in NODES {
             keeps_all_on_chain(run, place, tail.end).await;
         }
@@ -59,6 +60,7 @@ pub(super) async fn two_agree(run: &mut Run<'_>) {
     let start = done.start.unwrap_or_default();
     let Some(tail) = end(run, Some(start)).await else { return };
     if run.held_again().await && level(run).await {
+        minute_ends().await;
         judge_loss(run, &done, &tail).await;
     }
 }

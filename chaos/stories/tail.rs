@@ -13,6 +13,7 @@ use std::time::Duration;
 
 /// A minute is over for so long before its trades must all be counted.
 const COUNTED_AFTER: Duration = Duration::from_secs(20);
+const MINUTE: Duration = Duration::from_secs(60);
 const MINUTE_US: u64 = 60_000_000;
 
 /// The records of a chain behind a position.
@@ -76,6 +77,11 @@ impl Tail {
 /// Whether a position lies on the chain of a sink, and with it everything before.
 pub(super) async fn is_on_chain(worker: &WorkerHandle, at: Position) -> bool {
     at.seq <= worker.sink.view().end.seq && worker.sink.read(at, 1).await.is_ok()
+}
+
+/// Lets the present minute end, and be counted.
+pub(super) async fn minute_ends() {
+    tokio::time::sleep(MINUTE + COUNTED_AFTER).await;
 }
 
 /// Every trade of every minute that is over is counted there, once.
