@@ -25,7 +25,7 @@ use crate::people;
 use crate::worker::WorkerHandle;
 use crate::world::World;
 use cryptorun_core::machine::Machine;
-use cryptorun_core::people::OperatorId;
+use cryptorun_core::people::{Actor, OperatorId};
 use cryptorun_core::promotion::{Kind, Promotion, State};
 use cryptorun_core::region::RegionName;
 use std::collections::BTreeMap;
@@ -214,11 +214,14 @@ impl Run<'_> {
         }
     }
 
-    /// The scope is held where it is assigned, and nothing is asked for any more.
+    /// The scope is held where it is assigned, and nothing is on its way or asked for by the controller. A
+    /// person's request waits until somebody answers it, and is void then.
     async fn held_again(&self) -> bool {
+        let over = |p: &Promotion| {
+            !p.is_open() || p.state == State::Waiting && p.requester != Actor::Controller
+        };
         let settled = |machine: &Machine| {
-            machine.live_lease(&warm()).is_some()
-                && machine.promotions().values().all(|promotion| !promotion.is_open())
+            machine.live_lease(&warm()).is_some() && machine.promotions().values().all(over)
         };
         self.until("it is held and nothing is asked for", SETTLED_MAX, settled).await
     }

@@ -90,9 +90,11 @@ impl<'a> Told<'a> {
         if end.action != outcome.as_str() || Some(end.at) != promotion.ended {
             return Err("another end is told".to_owned());
         }
-        if self.0.last() != Some(end) {
+        // What it cost in truth is told once everybody is back.
+        if self.0.iter().rfind(|entry| entry.action != "settled") != Some(end) {
             return Err("something is told after the end".to_owned());
         }
+        self.one("settled")?;
         let why = match outcome {
             Outcome::RolledBack { why } => why.clone(),
             Outcome::Superseded { by } => format!("by {by}"),

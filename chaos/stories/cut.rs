@@ -15,6 +15,7 @@ use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Position;
 use cryptorun_core::promotion::{Kind, Outcome, Promotion, State};
 use cryptorun_core::region::RegionName;
+use cryptorun_core::time::Millis;
 use std::time::Duration;
 
 const LASTS: Duration = Duration::from_secs(43);
@@ -191,8 +192,39 @@ async fn judge_loss(run: &mut Run<'_>, done: &Promotion, tail: &Tail) {
         machine.sink_of(&region, &warm()).is_some_and(|(_, report)| report.forks == forks)
     };
     run.until("the nodes know of the fork", SETTLED_MAX, told).await;
-    let covered = |seq: u64| (done.loss.from_seq..=done.loss.to_seq).contains(&seq);
-    let untold = (tail.from_seq..=tail.to_seq).filter(|seq| !covered(*seq)).count();
-    run.count("records beyond the loss that was told", untold as u64);
-    run.count("runs in which the loss told was too small", u64::from(untold > 0));
+    settled(run, done, tail).await;
+}
+
+/// What was lost is told as it was, in the record and in the audit; and what had been told before it was
+/// agreed to covers it: what the holder had reported by name, what it wrote afterwards by time.
+async fn settled(run: &mut Run<'_>, done: &Promotion, tail: &Tail) {
+    let id = done.id;
+    let measured = |machine: &Machine| machine.promotions().get(&id).map(|p| p.measured.clone());
+    let is_settled = |machine: &Machine| measured(machine).is_some_and(|m| m.lost_rows.is_some());
+    if !run.until("the loss is settled", SETTLED_MAX, is_settled).await {
+        return;
+    }
+    let Some(Some(measured)) = run.ask(measured) else { return };
+    let told = (measured.lost_records.unwrap_or(0), measured.lost_rows.unwrap_or(0));
+    // One more where a record was in flight when the lease ended: kept as well, and never visible.
+    let (records, rows) = (tail.count(), tail.rows);
+    let in_flight = told.0.saturating_sub(records);
+    if told.0 < records || in_flight > 1 || told.1 < rows || (in_flight == 0 && told.1 != rows) {
+        run.broken(format_args!("{records} records, {rows} rows were lost, and {told:?} are told"));
+    }
+    run.count("records in flight that were kept", in_flight);
+    let entries = run.ask(|machine| {
+        let entries = machine.audit().values();
+        entries.filter(|e| e.is_about(&id.to_string()) && e.action == "settled").count()
+    });
+    if entries != Some(1) {
+        run.broken(format_args!("the audit tells of it {entries:?} times"));
+    }
+    let named = |seq: u64| (done.loss.from_seq..=done.loss.to_seq).contains(&seq);
+    let unnamed = (tail.from_seq..=tail.to_seq).filter(|seq| !named(*seq)).count();
+    run.count("records lost", tail.count());
+    run.count("of them written after the last report", unnamed as u64);
+    if unnamed > 0 && done.loss.known && done.loss.unreported == Millis::ZERO {
+        run.broken(format_args!("{unnamed} records were lost that nobody told of before"));
+    }
 }

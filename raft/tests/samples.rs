@@ -328,7 +328,12 @@ fn promotion() -> Promotion {
         start: Some(position()),
         unsealed: vec![east()],
         loss: Loss::default(),
-        measured: Measured { write_pause_ms: Some(410), move_ms: None, lost_rows: Some(0) },
+        measured: Measured {
+            write_pause_ms: Some(410),
+            move_ms: None,
+            lost_records: Some(0),
+            lost_rows: Some(0),
+        },
         ended: None,
     }
 }

@@ -258,7 +258,7 @@ fn judge(machine: &Machine, scope: &Scope, ask: &Ask) -> Decision {
     let view = View::new(machine, scope, ask);
     let loss = match ask.kind {
         Kind::Switchover => Loss::none(),
-        Kind::Failover | Kind::Emergency => behind(machine, scope, &ask.to),
+        Kind::Failover | Kind::Emergency => loss::risked(machine, scope, &ask.to),
     };
     let mut predicates = vec![view.holder(), view.primary()];
     predicates.extend(view.witnesses());

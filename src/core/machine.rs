@@ -33,6 +33,7 @@ mod rules;
 mod scripts;
 mod seats;
 mod sessions;
+mod settle;
 mod upkeep;
 #[cfg(test)]
 pub(crate) mod world;

@@ -287,7 +287,10 @@ pub struct Measured {
     pub write_pause_ms: Option<u64>,
     /// From enough people to `Active`.
     pub move_ms: Option<u64>,
-    /// Rows that were lost, once settled.
+    /// Records that were lost, once settled: everybody who was not reached is back, and what they had to
+    /// cut off is kept.
+    pub lost_records: Option<u64>,
+    /// Rows in them.
     pub lost_rows: Option<u64>,
 }
 

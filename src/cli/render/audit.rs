@@ -1,6 +1,6 @@
 //! The audit as text: entries in a table, a promotion told, verdicts on files.
 
-use super::promotion::{state, step};
+use super::promotion::{lost, state, step};
 use super::table::{Cell, Table, Tone};
 use super::text::{list, measured, moment};
 use crate::audit::file::Damage;
@@ -129,8 +129,8 @@ fn kept(text: &mut String, status: &PromotionStatus) {
         field(text, "unsealed", list(&p.unsealed));
     }
     field(text, "loss", &p.loss);
-    if let Some(rows) = p.measured.lost_rows {
-        field(text, "lost", format!("{rows} rows, settled"));
+    if let Some(lost) = lost(p) {
+        field(text, "lost", lost);
     }
     if let Some(ms) = p.measured.write_pause_ms {
         field(text, "pause", format!("{} without writes", measured(ms)));

@@ -145,6 +145,15 @@ fn figures(p: &Promotion) -> String {
     text
 }
 
+/// What it cost in truth, or who must be back for that to be known; nothing before its grant.
+pub fn lost(p: &Promotion) -> Option<String> {
+    if let Some((rows, records)) = p.measured.lost_rows.zip(p.measured.lost_records) {
+        return Some(format!("{rows} rows in {records} records, settled"));
+    }
+    let waits = p.is_past_grant() && !p.unsealed.is_empty();
+    waits.then(|| format!("not settled until {} is back", list(&p.unsealed)))
+}
+
 /// One step with its sign: `✓ drain 0.21 s`.
 pub fn step(record: &StepRecord) -> String {
     let took = match (record.started, record.ended) {
@@ -229,7 +238,7 @@ pub fn whole(status: &PromotionStatus) -> String {
     field("start", p.start.map(|s| s.to_string()));
     field("unsealed", (!p.unsealed.is_empty()).then(|| list(&p.unsealed)));
     field("loss", Some(p.loss.to_string()));
-    field("lost", p.measured.lost_rows.map(|rows| format!("{rows} rows, settled")));
+    field("lost", lost(p));
     field("pause", p.measured.write_pause_ms.map(|ms| format!("{} without writes", measured(ms))));
     field("moved in", p.measured.move_ms.map(measured));
     field("ended", p.ended.map(|at| exact(at.wall)));

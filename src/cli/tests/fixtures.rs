@@ -230,6 +230,7 @@ pub fn decision(kind: Kind) -> Decision {
             span: Millis::secs(9),
             from_seq: 813,
             to_seq: 814,
+            unreported: Millis::ZERO,
         },
         plan: plan(kind),
         people: (2, 1),
@@ -342,7 +343,12 @@ pub fn done() -> Promotion {
     p.barrier = Some(Position { seq: 820, hash: Hash::ZERO });
     p.start = p.barrier;
     p.unsealed = vec![region("eu-west-1")];
-    p.measured = Measured { write_pause_ms: Some(390), move_ms: Some(710), lost_rows: Some(0) };
+    p.measured = Measured {
+        write_pause_ms: Some(390),
+        move_ms: Some(710),
+        lost_records: Some(0),
+        lost_rows: Some(0),
+    };
     p.ended = Some(at(9_710));
     p
 }

@@ -253,7 +253,7 @@ async fn history_lists_and_shows_one_whole() {
       start     820
       unsealed  eu-west-1
       loss      0
-      lost      0 rows, settled
+      lost      0 rows in 0 records, settled
       pause     0.39 s without writes
       moved in  0.71 s
       ended     2026-01-02T14:02:40.710Z

@@ -27,6 +27,10 @@ pub struct Loss {
     pub from_seq: u64,
     /// Last missing record.
     pub to_seq: u64,
+    /// How long the holder may have gone on after its last report: what it wrote then nobody knows of
+    /// until it is back. Nothing where it stops and says where.
+    #[serde(default)]
+    pub unreported: Millis,
 }
 
 impl Loss {
@@ -53,13 +57,17 @@ impl Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.known, self.records) {
-            (false, _) => f.write_str("unknown"),
-            (true, 0) => f.write_str("0"),
+            (false, _) => return f.write_str("unknown"),
+            (true, 0) => f.write_str("0")?,
             (true, records) => write!(
                 f,
                 "at most {} rows, {} (records {}–{}, {records})",
                 self.rows, self.span, self.from_seq, self.to_seq
-            ),
+            )?,
+        }
+        match self.unreported {
+            Millis::ZERO => Ok(()),
+            span => write!(f, ", and what was written in the {span} after its last report"),
         }
     }
 }
@@ -94,7 +102,17 @@ pub fn behind(machine: &Machine, scope: &Scope, region: &RegionName) -> Loss {
         span: sealed_at.since(has.sealed_at),
         from_seq: has.end.seq + 1,
         to_seq: end,
+        unreported: Millis::ZERO,
     }
+}
+
+/// What a move away from a holder that does not answer may cost: what it is known to have had, and
+/// whatever it wrote between its last report and its deadline.
+pub(super) fn risked(machine: &Machine, scope: &Scope, to: &RegionName) -> Loss {
+    let loss = behind(machine, scope, to);
+    let ttl = machine.timing().map(|timing| timing.ttl).unwrap_or_default();
+    let unreported = if scope.history.is_empty() { Millis::ZERO } else { ttl };
+    Loss { unreported, ..loss }
 }
 
 /// Age of a region's newest applied data, corrected by the measured offset of its clock.

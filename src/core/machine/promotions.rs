@@ -322,6 +322,9 @@ impl Machine {
             }
         });
         self.change_scope(turn, &promotion.scope, |_| {});
+        if done.step == Step::Report {
+            self.settle(turn, &promotion.scope);
+        }
         if done.step == Step::Report && !crate::seeded_bug::is("report_ends_nothing") {
             self.end_promotion(turn, promotion.id, promotion::Outcome::Done);
         }
@@ -376,9 +379,6 @@ impl Machine {
                 let last = of(&promotion.from).and_then(|report| report.last_visible);
                 measured.write_pause_ms = first.zip(last).map(|(first, last)| first.since(last).0);
                 measured.move_ms = promotion.agreed.map(|at| turn.now().since(at.log).0);
-            }
-            Step::Report if promotion.loss.known => {
-                measured.lost_rows = Some(promotion.loss.rows);
             }
             _ => return None,
         }

@@ -1,5 +1,6 @@
 //! Sessions: open, renew, end; and what runs out by itself.
 
+use super::settle::may_settle;
 use super::{Machine, Turn};
 use crate::command::{Answer, EndSession, Extended, OpenSession, Outcome, Renew, Renewed};
 use crate::lease;
@@ -114,9 +115,17 @@ impl Machine {
                 turn.direct(id);
             }
         }
+        let told = |(id, after): &(&ScopeId, &ScopeReport)| {
+            may_settle(session.report.scopes.get(*id), after)
+        };
+        let told: Vec<ScopeId> =
+            renew.report.scopes.iter().filter(told).map(|(id, _)| id.clone()).collect();
         session.renew_seq = renew.seq;
         session.report = renew.report.clone();
         turn.touch(RecordKey::Session(renew.session.clone()));
+        for id in told {
+            self.settle(turn, &id);
+        }
         answer.seq = renew.seq;
         Ok(Outcome::Renewed(answer))
     }

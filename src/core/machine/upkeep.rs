@@ -9,7 +9,7 @@ use crate::decide::{self, PredicateName, Verdict};
 use crate::diagnose;
 use crate::lease;
 use crate::people::{Actor, Role};
-use crate::promotion::{self, PromotionId, State};
+use crate::promotion::{self, Difference, Promotion, PromotionId, State};
 use crate::record::{RecordKey, RequestKey, Review};
 use crate::refusal::Refusal;
 use crate::region::Link;
@@ -204,29 +204,40 @@ impl Machine {
         self.forget(turn);
     }
 
-    /// The controller asked because a holder was gone. It is back: nobody needs to answer any more.
+    /// The controller asked because a holder was gone. It is back, or its scope was moved by another
+    /// promotion: nobody needs to answer any more.
     fn void_what_has_no_cause(&mut self, turn: &mut Turn) {
-        let own: Vec<_> = self
+        let own = self
             .promotions
             .values()
-            .filter(|p| p.state == State::Waiting && p.requester == Actor::Controller)
-            .map(|p| (p.id, decide::Ask::of(p)))
-            .collect();
-        for (id, ask) in own {
-            let Ok(decision) = decide::decide(self, &ask) else { continue };
-            let back = decision
-                .predicates
-                .iter()
-                .find(|p| p.name == PredicateName::Primary && p.verdict == Verdict::No);
-            if let (Some(primary), Some(_)) = (back, self.live_lease(&ask.scope)) {
-                let differences = vec![promotion::Difference {
-                    field: PredicateName::Primary.to_string(),
-                    bound: "gone".to_owned(),
-                    now: primary.value.clone(),
-                }];
-                self.end_promotion(turn, id, promotion::Outcome::Void { differences });
-            }
+            .filter(|p| p.state == State::Waiting && p.requester == Actor::Controller);
+        let void: Vec<_> = own.filter_map(|p| Some((p.id, self.without_cause(p)?))).collect();
+        for (id, difference) in void {
+            let differences = vec![difference];
+            self.end_promotion(turn, id, promotion::Outcome::Void { differences });
         }
+    }
+
+    fn without_cause(&self, promotion: &Promotion) -> Option<Difference> {
+        let scope = self.scopes.get(&promotion.scope)?;
+        let bound = promotion.bound.assignment_version;
+        if scope.assignment_version != bound {
+            return Some(Difference {
+                field: "assignment_version".to_owned(),
+                bound: bound.to_string(),
+                now: scope.assignment_version.to_string(),
+            });
+        }
+        self.live_lease(&promotion.scope)?;
+        let decision = decide::decide(self, &decide::Ask::of(promotion)).ok()?;
+        let back =
+            |p: &&decide::Predicate| p.name == PredicateName::Primary && p.verdict == Verdict::No;
+        let primary = decision.predicates.iter().find(back)?;
+        Some(Difference {
+            field: PredicateName::Primary.to_string(),
+            bound: "gone".to_owned(),
+            now: primary.value.clone(),
+        })
     }
 
     /// Drops what nobody can use any more.
