@@ -113,7 +113,7 @@ enum Remote {
 impl Remote {
     async fn run(self, host: &Host, context: &mut Context) -> Ended {
         match self {
-            Self::Replication(verb) => replication::run(verb, context).await,
+            Self::Replication(verb) => replication::run(verb, host, context).await,
             Self::Audit(verb) => audit::run(verb, context).await,
             Self::Cluster(verb) => cluster::run(verb, host, context).await,
             Self::Warm(verb) => warm::run(verb, context).await,

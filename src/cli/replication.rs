@@ -20,7 +20,7 @@ mod switchover;
 mod watch;
 
 use crate::Ended;
-use crate::context::Context;
+use crate::context::{Context, Host};
 use clap::Subcommand;
 
 /// The verbs.
@@ -59,10 +59,10 @@ pub enum Verb {
     Forks(forks::Forks),
 }
 
-pub async fn run(verb: Verb, context: &mut Context) -> Ended {
+pub async fn run(verb: Verb, host: &Host, context: &mut Context) -> Ended {
     match verb {
         Verb::Status(args) => status::run(args, context).await,
-        Verb::Simulate(args) => simulate::run(args, context).await,
+        Verb::Simulate(args) => simulate::run(args, host, context).await,
         Verb::Failover(args) => failover::run(args, context).await,
         Verb::Switchover(args) => switchover::run(args, context).await,
         Verb::Emergency(args) => emergency::run(args, context).await,

@@ -5,8 +5,12 @@
 //! or when history shows that a promotion of the scope was opened there. Where somebody else held
 //! the scope than the simulation names, the decision says so by its own predicates.
 
+mod asks;
+
 use crate::history::{History, OwnReport};
 use crate::replay::{self, Seen};
+use asks::Asks;
+use cryptorun_core::config::ClusterConfig;
 use cryptorun_core::decide::{Ask, Choice, Decision, PredicateName, Verdict, decide, fitting_kind};
 use cryptorun_core::machine::Machine;
 use cryptorun_core::position::Hash;
@@ -31,6 +35,8 @@ pub struct Window {
     pub start: WallTime,
     /// To this one.
     pub end: WallTime,
+    /// Compared with these rules.
+    pub policy: Option<Box<ClusterConfig>>,
 }
 
 /// Replays a window.
@@ -51,6 +57,10 @@ pub fn replay(history: &History, window: &Window) -> io::Result<Simulation> {
             if reports > 0 {
                 run.covers(at);
             }
+            run.asks.look(at, machine);
+            if let Some(asks) = &mut run.by_policy {
+                asks.look(at, machine);
+            }
             run.look(at, machine);
         }
     })?;
@@ -66,6 +76,8 @@ struct Run<'w> {
     moments: Vec<SimulatedMoment>,
     hasher: blake3::Hasher,
     late: BTreeMap<RegionName, LateReports>,
+    asks: Asks<'w>,
+    by_policy: Option<Asks<'w>>,
 }
 
 /// What makes a decision another one; values move all the time.
@@ -82,6 +94,8 @@ impl<'w> Run<'w> {
             moments: Vec::new(),
             hasher: blake3::Hasher::new(),
             late: BTreeMap::new(),
+            asks: Asks::new(&window.scope, None),
+            by_policy: window.policy.as_deref().map(|p| Asks::new(&window.scope, Some(p))),
         }
     }
 
@@ -173,6 +187,8 @@ impl<'w> Run<'w> {
             moments: self.moments,
             decisions: Hash(*self.hasher.finalize().as_bytes()),
             late: self.late.into_values().collect(),
+            asks: self.asks.finish(),
+            by_policy: self.by_policy.map(Asks::finish),
         }
     }
 }

@@ -15,7 +15,7 @@ mod troubles;
 pub use clocks::{CLOCK_CRITICAL_MS, CLOCK_TARGET_MS, CLOCK_WARN_MS, offset};
 pub use health::health;
 pub use lost::{gone, region_lost};
-pub use troubles::{troubles, unwell};
+pub use troubles::{cause, troubles, unwell};
 
 use crate::machine::Machine;
 use crate::region::RegionName;

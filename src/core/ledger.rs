@@ -6,7 +6,7 @@
 //! other conditions refuse.
 
 use crate::decide::{Ask, Choice, Decision, PredicateName, Verdict, decide, fitting_kind};
-use crate::diagnose::{gone, unwell};
+use crate::diagnose::cause;
 use crate::machine::Machine;
 use crate::promotion::Kind;
 use crate::region::RegionName;
@@ -59,8 +59,9 @@ impl Ledger {
     fn refused(&self, machine: &Machine) -> BTreeMap<RegionName, (Shape, String, Decision)> {
         let mut refused = BTreeMap::new();
         let Some(scope) = machine.scopes().get(&self.scope) else { return refused };
-        let cause = gone(machine, scope).or_else(|| unwell(machine, scope));
-        let Some(cause) = cause.filter(|_| scope.moving.is_none()) else { return refused };
+        let Some(cause) = cause(machine, scope).filter(|_| scope.moving.is_none()) else {
+            return refused;
+        };
         for to in scope.policy.members.iter().filter(|member| **member != scope.assigned) {
             let ask = Ask {
                 kind: fitting_kind(machine, &self.scope, to),

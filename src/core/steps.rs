@@ -11,7 +11,7 @@ use crate::command::{
     StepStarted,
 };
 use crate::decide::{self, Ask, Choice};
-use crate::diagnose;
+use crate::diagnose::{self, Diagnosis};
 use crate::machine::Machine;
 use crate::people::Actor;
 use crate::plan::Step;
@@ -156,9 +156,6 @@ fn finish_regrant(machine: &Machine, scope: &Scope, reservation: &Reservation) -
 
 /// Opens a request when the holder is lost or does nothing, and again when one expired while the cause lasts.
 fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
-    if scope.mode == Mode::Observe || scope.policy.members.len() < 2 {
-        return None;
-    }
     let waiting = machine
         .promotions()
         .values()
@@ -166,9 +163,7 @@ fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
     if waiting {
         return None;
     }
-    let cause = diagnose::gone(machine, scope).or_else(|| diagnose::unwell(machine, scope));
-    let cause = cause.filter(|found| found.confirmed)?;
-    let (kind, to) = best_candidate(machine, scope)?;
+    let Wanted { kind, to, cause } = wanted(machine, scope)?;
     Some(Command::RequestPromotion(RequestPromotion {
         kind,
         scope: scope.id.clone(),
@@ -177,6 +172,26 @@ fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
         reason: Some(format!("{}: {}", cause.class, cause.evidence.join("; "))),
         plan: None,
     }))
+}
+
+/// A move that the controller would ask people for.
+pub struct Wanted {
+    /// Kind.
+    pub kind: Kind,
+    /// Where to.
+    pub to: RegionName,
+    /// By what.
+    pub cause: Diagnosis,
+}
+
+/// What the controller would ask for now, whatever waits already.
+pub fn wanted(machine: &Machine, scope: &Scope) -> Option<Wanted> {
+    if scope.mode == Mode::Observe || scope.policy.members.len() < 2 {
+        return None;
+    }
+    let cause = diagnose::cause(machine, scope).filter(|found| found.confirmed)?;
+    let (kind, to) = best_candidate(machine, scope)?;
+    Some(Wanted { kind, to, cause })
 }
 
 /// Where the controller would go: a failover before an emergency, then the most data, then the

@@ -2,7 +2,7 @@
 
 use super::text::more_people;
 use cryptorun_core::decide::{Choice, Decision, Predicate, Verdict};
-use cryptorun_core::wire::{DryRun, Explanation, Refusals, Simulation};
+use cryptorun_core::wire::{Afterwards, DryRun, Explanation, Refusals, SimulatedAsk, Simulation};
 
 /// One line a predicate, its sign first.
 pub fn predicates(predicates: &[Predicate]) -> String {
@@ -162,7 +162,53 @@ pub fn simulation(found: &Simulation) -> String {
     if found.moments.is_empty() {
         text.push_str("the decision never changed\n");
     }
+    text.push_str(&asks("asked for", &found.asks, &[]));
+    if let Some(others) = &found.by_policy {
+        text.push_str(&asks("by the other policy", others, &found.asks));
+        let gone = found.asks.iter().filter(|ask| !has(others, ask));
+        for ask in gone {
+            text.push_str(&format!("  - {}\n", asked(ask)));
+        }
+    }
     text
+}
+
+/// What the controller would have asked for; `+` where `before` has none like it.
+fn asks(what: &str, found: &[SimulatedAsk], before: &[SimulatedAsk]) -> String {
+    let in_vain = found.iter().filter(|ask| ask.is_false()).count();
+    let mut text = match found.len() {
+        0 => format!("\n{what}: nothing\n"),
+        count => format!("\n{what}: {count}, {in_vain} of them while the holder came back\n"),
+    };
+    for ask in found {
+        let sign = if before.is_empty() || has(before, ask) { ' ' } else { '+' };
+        text.push_str(&format!("  {sign} {}\n", asked(ask)));
+    }
+    text
+}
+
+/// The same move at the same time.
+fn has(asks: &[SimulatedAsk], ask: &SimulatedAsk) -> bool {
+    let at_once = |other: &SimulatedAsk| other.at <= ask.until && ask.at <= other.until;
+    asks.iter().any(|other| at_once(other) && (other.kind, &other.to) == (ask.kind, &ask.to))
+}
+
+fn asked(ask: &SimulatedAsk) -> String {
+    let then = match ask.then {
+        Afterwards::CameBack => "the holder came back",
+        Afterwards::Moved => "a promotion moved it",
+        Afterwards::Open => "the window ended",
+    };
+    let alone = if ask.alone { ", alone" } else { "" };
+    format!(
+        "{}  {} → {}{alone} · loss {} · {then} after {} · {}",
+        ask.at,
+        ask.kind,
+        ask.to,
+        ask.loss,
+        ask.until.since(ask.at),
+        ask.reason
+    )
 }
 
 /// The refusal ledger: each answer once, what refused and what would have turned it.

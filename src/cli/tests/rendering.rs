@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use cryptorun_core::command::Extended;
-use cryptorun_core::decide::{Change, Choice, Decision, Verdict};
+use cryptorun_core::decide::{Change, Choice, Decision, Loss, Verdict};
 use cryptorun_core::position::{Hash, Position};
 use cryptorun_core::promotion::{Kind, PromotionId};
 use cryptorun_core::scope::Phase;
@@ -17,8 +17,8 @@ use cryptorun_core::session::{SessionKey, WorkerAddresses};
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_core::token::Token;
 use cryptorun_core::wire::{
-    CandleRow, Candles, LeaseEvent, LeaseState, Refusals, RefusedSpan, RegionStatus, SessionStatus,
-    SimulatedMoment, Simulation, Status,
+    Afterwards, CandleRow, Candles, LeaseEvent, LeaseState, Refusals, RefusedSpan, RegionStatus,
+    SessionStatus, SimulatedAsk, SimulatedMoment, Simulation, Status,
 };
 use insta::assert_snapshot;
 use std::collections::BTreeMap;
@@ -277,6 +277,22 @@ fn simulation(reports: u64) -> Simulation {
         moments: if reports > 0 { vec![moment(61_000, Some(PromotionId(2)))] } else { Vec::new() },
         decisions: Hash::of(b"decisions"),
         late: Vec::new(),
+        asks: Vec::new(),
+        by_policy: None,
+    }
+}
+
+fn ask(start_s: u64, then: Afterwards) -> SimulatedAsk {
+    let start = WallTime::parse("2025-01-01T00:00:00Z").unwrap() + Millis::secs(start_s);
+    SimulatedAsk {
+        at: start,
+        until: start + Millis::secs(40),
+        kind: Kind::Failover,
+        to: fixtures::region("us-west-2"),
+        alone: false,
+        reason: "region_lost us-east-1: us-west-2 and eu-west-1 agree".to_owned(),
+        loss: Loss::none(),
+        then,
     }
 }
 
@@ -340,7 +356,50 @@ async fn simulate_shows_each_moment_with_its_predicates() {
       ✓ behind   9 s, 14 rows   needs < 90 s
       ! checks   C7             needs all     us-west-2
       ✗ people   1 of 2         needs 2       ben
+
+    asked for: nothing
     ");
+}
+
+/// By what held it asked twice; by the other rules once more, and not the second time.
+fn compared() -> Simulation {
+    let asks = vec![ask(60, Afterwards::CameBack), ask(600, Afterwards::Moved)];
+    let others = vec![ask(50, Afterwards::CameBack), ask(300, Afterwards::CameBack)];
+    Simulation { asks, by_policy: Some(others), moments: Vec::new(), ..simulation(90) }
+}
+
+#[tokio::test]
+async fn simulate_compares_what_would_have_been_asked_for() {
+    let router = Router::new().route("/v1/simulations", post(async || Json(compared())));
+    assert_snapshot!(out(&Cluster::of(router), SIMULATE).await, @r"
+    warm/global eu-west-1 → us-east-1 · 90 reports replayed · 2025-01-01T00:00:00Z to 2025-01-01T00:01:00Z · decisions c54e065f
+    the decision never changed
+
+    asked for: 2, 1 of them while the holder came back
+        2025-01-01T00:01:00Z  failover → us-west-2 · loss 0 · the holder came back after 40 s · region_lost us-east-1: us-west-2 and eu-west-1 agree
+        2025-01-01T00:10:00Z  failover → us-west-2 · loss 0 · a promotion moved it after 40 s · region_lost us-east-1: us-west-2 and eu-west-1 agree
+
+    by the other policy: 2, 2 of them while the holder came back
+        2025-01-01T00:00:50Z  failover → us-west-2 · loss 0 · the holder came back after 40 s · region_lost us-east-1: us-west-2 and eu-west-1 agree
+      + 2025-01-01T00:05:00Z  failover → us-west-2 · loss 0 · the holder came back after 40 s · region_lost us-east-1: us-west-2 and eu-west-1 agree
+      - 2025-01-01T00:10:00Z  failover → us-west-2 · loss 0 · a promotion moved it after 40 s · region_lost us-east-1: us-west-2 and eu-west-1 agree
+    ");
+}
+
+#[tokio::test]
+async fn a_backtest_fails_where_more_was_asked_for_in_vain_than_allowed() {
+    let by_policy = Router::new().route("/v1/simulations", post(async || Json(compared())));
+    let held = Simulation { by_policy: None, ..compared() };
+    let alone = Router::new().route("/v1/simulations", post(async || Json(held)));
+    for (router, most, exit) in [
+        (&by_policy, 2, Exit::Done),
+        (&by_policy, 1, Exit::CheckFailed),
+        (&alone, 1, Exit::Done),
+        (&alone, 0, Exit::CheckFailed),
+    ] {
+        let line = format!("{SIMULATE} --max-false {most}");
+        assert_eq!(run(&Cluster::of(router.clone()), &line).await.exit, exit, "{most}");
+    }
 }
 
 #[tokio::test]

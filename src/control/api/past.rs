@@ -29,7 +29,12 @@ impl Api {
             ))
         })?;
         check_window(request.start, request.end)?;
-        let window = simulate::Window { scope, from, to, start: request.start, end: request.end };
+        let policy = request.policy.clone();
+        if policy.as_ref().is_some_and(|policy| !policy.scopes.contains_key(&scope)) {
+            return Err(ApiError::bad(format!("the policy to compare with has no scope {scope}")));
+        }
+        let (start, end) = (request.start, request.end);
+        let window = simulate::Window { scope, from, to, start, end, policy };
         self.read_history(move |history| simulate::replay(history, &window)).await
     }
 

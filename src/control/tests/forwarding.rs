@@ -227,6 +227,7 @@ async fn late_reports_are_kept_for_simulations_and_only_those_of_the_node_that_t
         to: WEST.into(),
         start,
         end: start + Millis::secs(10),
+        policy: None,
     };
     let found = leader.api.simulate(&person("ana"), &request).await.unwrap();
     let expected = LateReports {

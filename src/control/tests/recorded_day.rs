@@ -70,6 +70,7 @@ async fn a_day_of_history_is_replayed_while_one_waits() {
         to: done.promotion.to.to_string(),
         start,
         end,
+        policy: None,
     };
     let begun = Instant::now();
     let found = story.world.api.simulate(&person("ana"), &request).await.unwrap();

@@ -1,7 +1,7 @@
 //! A region is lost and its scope moved, with workers that do what their directives say: the
 //! controller's part, what people see meanwhile, and what a simulation of it finds afterwards.
 
-use super::world::{EAST, WEST, World, caller, person, worker};
+use super::world::{EAST, WEST, World, caller, config, person, worker};
 use crate::log::{Log, Proposal, look};
 use crate::{controller, recorder};
 use cryptorun_core::command::{Command, Report};
@@ -18,8 +18,8 @@ use cryptorun_core::scope::{Role, ScopeId};
 use cryptorun_core::session::{SessionKey, WorkerAddresses};
 use cryptorun_core::time::{Millis, WallTime};
 use cryptorun_core::wire::{
-    OpenSessionRequest, PromotionStatus, Refusals, RenewRequest, Simulation, SimulationRequest,
-    Status,
+    Afterwards, OpenSessionRequest, PromotionStatus, Refusals, RenewRequest, Simulation,
+    SimulationRequest, Status,
 };
 use cryptorun_platform::clock::Clock;
 use std::collections::BTreeMap;
@@ -102,12 +102,15 @@ impl Story {
         Self { world, hands, silent: None, silent_for: 0 }
     }
 
-    /// A region is back after its session was forgotten: its worker starts anew, with nothing.
+    /// A region is back after its session was forgotten: its worker starts anew, with the sink it had.
     pub async fn starts_again(&mut self, region: &str) {
         self.silent = None;
         self.silent_for = 0;
         if let Some(hand) = self.hands.iter_mut().find(|hand| hand.region == region) {
+            let mut had = std::mem::take(&mut hand.report.scopes);
             *hand = Hand::start(&self.world, hand.region).await;
+            had.values_mut().for_each(|sink| sink.role = Role::Replica);
+            hand.report.scopes = had;
         }
     }
 
@@ -243,6 +246,7 @@ async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation
         to: target,
         start,
         end: story.world.clock.wall(),
+        policy: None,
     };
     let ana = person("ana");
     let found: Simulation = story.world.api.simulate(&ana, &request).await.unwrap();
@@ -252,6 +256,22 @@ async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation
     assert_eq!(decision.kind, Kind::Failover);
     assert!(decision.blocking().next().is_none(), "people alone were missing");
     assert!(decision.predicates.len() > 10);
+    let [ask] = &found.asks[..] else { panic!("{:?}", found.asks) };
+    assert_eq!((ask.kind, ask.to.to_string()), (Kind::Failover, request.to.clone()));
+    assert_eq!((ask.then, ask.alone), (Afterwards::Moved, false));
+    assert!(ask.reason.starts_with("region_lost us-east-1"), "{ask:?}");
+    assert_eq!(found.by_policy, None);
+    // Whoever is watched for an hour is never asked about; without the scope there is no policy.
+    let mut patient = config();
+    patient.limits.detection = Millis::mins(60);
+    let compared = SimulationRequest { policy: Some(Box::new(patient)), ..request.clone() };
+    let other = story.world.api.simulate(&ana, &compared).await.unwrap();
+    assert_eq!((&other.asks, other.by_policy), (&found.asks, Some(vec![])));
+    let mut strange = config();
+    strange.scopes.remove(&warm());
+    let compared = SimulationRequest { policy: Some(Box::new(strange)), ..request.clone() };
+    let error = story.world.api.simulate(&ana, &compared).await.unwrap_err();
+    assert_eq!(error.status(), 400, "{error}");
     // The same recorded window gives the same decisions again.
     assert_eq!(story.world.api.simulate(&ana, &request).await.unwrap(), found);
 
@@ -273,6 +293,42 @@ async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation
     };
     let empty = story.world.api.simulate(&ana, &nothing).await.unwrap();
     assert_eq!((empty.reports, empty.covered, empty.moments.len()), (0, None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_in_vain_is_counted_and_compared_with_other_rules() {
+    let mut story = Story::start().await;
+    for _ in 0..10 {
+        story.second().await;
+    }
+    let start = story.world.clock.wall();
+    story.silent = Some(EAST);
+    for _ in 0..90 {
+        story.second().await;
+    }
+    // It is back before anybody agreed.
+    story.starts_again(EAST).await;
+    for _ in 0..30 {
+        story.second().await;
+    }
+    let mut eager = config();
+    eager.limits.detection = Millis::secs(15);
+    let request = SimulationRequest {
+        tier: warm().tier,
+        group: "global".into(),
+        from: EAST.into(),
+        to: WEST.into(),
+        start,
+        end: story.world.clock.wall(),
+        policy: Some(Box::new(eager)),
+    };
+    let found = story.world.api.simulate(&person("ana"), &request).await.unwrap();
+    let [ask] = &found.asks[..] else { panic!("{:?}", found.asks) };
+    assert_eq!((ask.then, ask.is_false()), (Afterwards::CameBack, true));
+    let by_policy = found.by_policy.unwrap();
+    let [sooner] = &by_policy[..] else { panic!("{by_policy:?}") };
+    assert!(sooner.at + Millis::secs(40) < ask.at, "{sooner:?} {ask:?}");
+    assert!(sooner.is_false());
 }
 
 #[tokio::test(start_paused = true)]

@@ -220,6 +220,11 @@ pub fn unwell(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
     Some(found)
 }
 
+/// What the controller asks people for a move by: the holder is gone, or does nothing.
+pub fn cause(machine: &Machine, scope: &Scope) -> Option<Diagnosis> {
+    super::gone(machine, scope).or_else(|| unwell(machine, scope))
+}
+
 fn stands(machine: &Machine, session: &Session, scope: &ScopeId) -> Option<Diagnosis> {
     let Stall { renewals, since } = *session.stalled.get(scope)?;
     if renewals < STALLED_MAX {

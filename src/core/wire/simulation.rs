@@ -1,8 +1,9 @@
 //! What would have been decided: `POST /v1/simulations`.
 
-use crate::decide::Decision;
+use crate::config::ClusterConfig;
+use crate::decide::{Decision, Loss};
 use crate::position::Hash;
-use crate::promotion::PromotionId;
+use crate::promotion::{Kind, PromotionId};
 use crate::region::RegionName;
 use crate::scope::{ScopeId, Tier};
 use crate::time::{Millis, WallTime};
@@ -27,6 +28,9 @@ pub struct SimulationRequest {
     pub start: WallTime,
     /// To this one.
     pub end: WallTime,
+    /// Compared with this configuration: its limits, and its policy for the scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<ClusterConfig>>,
 }
 
 /// What a simulation found.
@@ -50,6 +54,54 @@ pub struct Simulation {
     /// What regions saw while no quorum took their reports: told later, and decided by never.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<LateReports>,
+    /// What the controller would have asked people for, or done, wherever to.
+    #[serde(default)]
+    pub asks: Vec<SimulatedAsk>,
+    /// The same by the configuration that was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_policy: Option<Vec<SimulatedAsk>>,
+}
+
+/// A move that the controller would have asked for, while its cause lasted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SimulatedAsk {
+    /// From when.
+    pub at: WallTime,
+    /// Until its cause was over, or the window.
+    pub until: WallTime,
+    /// Kind.
+    pub kind: Kind,
+    /// Where to.
+    pub to: RegionName,
+    /// Whether it would have gone on by itself, nobody being asked (mode `auto`).
+    pub alone: bool,
+    /// By what.
+    pub reason: String,
+    /// What it would have cost.
+    pub loss: Loss,
+    /// How it truly went on.
+    pub then: Afterwards,
+}
+
+/// How it went on after the controller would have asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Afterwards {
+    /// The holder was back, and the scope stayed: nobody needed to be asked.
+    CameBack,
+    /// A promotion moved the scope.
+    Moved,
+    /// The window ended first.
+    Open,
+}
+
+impl SimulatedAsk {
+    /// Whether it turned out not to have been needed.
+    pub fn is_false(&self) -> bool {
+        self.then == Afterwards::CameBack
+    }
 }
 
 /// Reports of a region that no quorum took.
