@@ -55,6 +55,53 @@ struct Setting {
     story: Option<Story>,
 }
 
+/// Runs that are each about one thing by its name.
+#[derive(clap::Args)]
+struct Directed {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Only those whose names contain this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Put a bug in, by its name in `mutants`.
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<&'static Mutant>,
+    /// At a time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Say what each came to.
+    #[arg(long)]
+    table: bool,
+}
+
+impl Directed {
+    fn wanted<T: ToString>(&self, all: impl IntoIterator<Item = T>) -> Vec<T> {
+        let named = |it: &T| self.only.as_ref().is_none_or(|only| it.to_string().contains(only));
+        all.into_iter().filter(named).collect()
+    }
+
+    /// So many runs of each, in turn. A seed of its own for each run: one that all shared would draw the
+    /// same cluster for all.
+    fn list<T: Copy>(&self, wanted: &[T], each: u64) -> Vec<(u64, T)> {
+        let count = wanted.len() as u64 * each;
+        (self.from..self.from + count).zip(wanted.iter().cycle().copied()).collect()
+    }
+
+    /// Says what a run broke, and how to look at it.
+    fn complain(&self, outcome: &Outcome, kind: &str, name: impl std::fmt::Display) {
+        if outcome.violations.is_empty() {
+            return;
+        }
+        let seed = outcome.seed;
+        println!("seed {seed} {name}: {}", outcome.violations.join("\n    "));
+        let mutant = self.mutant.map(|m| format!(" --mutant {}", m.name)).unwrap_or_default();
+        println!(
+            "    cargo run --release -p cryptorun-chaos -- explain {seed} --{kind} {name}{mutant}"
+        );
+    }
+}
+
 #[derive(Subcommand)]
 enum Verb {
     /// Runs seeds and names those that break an invariant.
@@ -93,48 +140,23 @@ enum Verb {
         jobs: usize,
     },
     /// Kills the leader at every boundary of every step of every kind of promotion; exit 1 where one does
-    /// not end, is told wrongly or leaves something half, and where a boundary was never reached.
+    /// not end, is told wrongly or leaves something half, and where a boundary was never reached. A name is
+    /// `switchover/seal.start/applied`.
     Boundaries {
         /// So many of each.
         #[arg(long, default_value_t = 2)]
         seeds: u64,
-        /// The first.
-        #[arg(long, default_value_t = 1)]
-        from: u64,
-        /// Only those whose names contain this: `switchover/seal.start/applied`.
-        #[arg(long)]
-        only: Option<String>,
-        /// Put a bug in, by its name in `mutants`.
-        #[arg(long, value_parser = mutant)]
-        mutant: Option<&'static Mutant>,
-        /// At a time.
-        #[arg(long, default_value_t = 2)]
-        jobs: usize,
-        /// Say how each ended.
-        #[arg(long)]
-        table: bool,
+        #[command(flatten)]
+        directed: Directed,
     },
     /// Tells stories that everybody knows; exit 1 where what they demand is not so, and where one never
-    /// came about.
+    /// came about. A name is `cut_43s`.
     Stories {
         /// So many of each.
         #[arg(long, default_value_t = 10)]
         seeds: u64,
-        /// The first.
-        #[arg(long, default_value_t = 1)]
-        from: u64,
-        /// Only those whose names contain this: `cut_43s`.
-        #[arg(long)]
-        only: Option<String>,
-        /// Put a bug in, by its name in `mutants`.
-        #[arg(long, value_parser = mutant)]
-        mutant: Option<&'static Mutant>,
-        /// At a time.
-        #[arg(long, default_value_t = 2)]
-        jobs: usize,
-        /// Say what each came to.
-        #[arg(long)]
-        table: bool,
+        #[command(flatten)]
+        directed: Directed,
     },
     /// Prints a seed's whole trace.
     Replay {
@@ -233,12 +255,8 @@ fn main() -> ExitCode {
             runs(from..from + seeds, setting, twice, jobs, table)
         }
         Verb::Detect { seeds, from, only, jobs } => code(detect(seeds, from, &only, jobs)),
-        Verb::Boundaries { seeds, from, only, mutant, jobs, table } => {
-            code(all_boundaries((from, seeds), only.as_deref(), mutant, jobs, table))
-        }
-        Verb::Stories { seeds, from, only, mutant, jobs, table } => {
-            code(all_stories((from, seeds), only.as_deref(), mutant, jobs, table))
-        }
+        Verb::Boundaries { seeds, directed } => code(all_boundaries(seeds, &directed)),
+        Verb::Stories { seeds, directed } => code(all_stories(seeds, &directed)),
         Verb::Replay { seed, setting } => {
             let outcome = traced(seed, setting);
             print!("{}", outcome.trace);
@@ -322,34 +340,15 @@ fn detect(seeds: Option<u64>, from: u64, only: &[Label], jobs: usize) -> bool {
 }
 
 /// True when every promotion ended and is told, nothing was left half, and every boundary was reached.
-fn all_boundaries(
-    (from, each): (u64, u64),
-    only: Option<&str>,
-    mutant: Option<&'static Mutant>,
-    jobs: usize,
-    table: bool,
-) -> bool {
+fn all_boundaries(each: u64, directed: &Directed) -> bool {
     let begun = Instant::now();
-    let wanted: Vec<Boundary> = boundaries::all()
-        .into_iter()
-        .filter(|boundary| only.is_none_or(|text| boundary.to_string().contains(text)))
-        .collect();
-    // A seed of its own each: one that all shared would draw the same cluster for all.
-    let turns = wanted.iter().cycle().copied();
-    let count = u64::try_from(wanted.len()).unwrap_or(0) * each;
-    let list: Vec<(u64, Boundary)> = (from..from + count).zip(turns).collect();
+    let wanted = directed.wanted(boundaries::all());
+    let list = directed.list(&wanted, each);
     let progress = Progress::new(list.len() as u64);
+    let Directed { jobs, mutant, table, .. } = *directed;
     let (ends, bad) = run_boundaries(&list, jobs, mutant, |outcome, boundary| {
         progress.done_with_one();
-        if outcome.violations.is_empty() {
-            return;
-        }
-        println!("seed {} {boundary}: {}", outcome.seed, outcome.violations.join("\n    "));
-        let mutant = mutant.map(|m| format!(" --mutant {}", m.name)).unwrap_or_default();
-        println!(
-            "    cargo run --release -p cryptorun-chaos -- explain {} --boundary {boundary}{mutant}",
-            outcome.seed
-        );
+        directed.complain(outcome, "boundary", boundary);
     });
     if table {
         println!("{ends}");
@@ -369,40 +368,22 @@ fn all_boundaries(
 }
 
 /// True when nothing that a story demands was broken, and each came about.
-fn all_stories(
-    (from, each): (u64, u64),
-    only: Option<&str>,
-    mutant: Option<&'static Mutant>,
-    jobs: usize,
-    table: bool,
-) -> bool {
+fn all_stories(each: u64, directed: &Directed) -> bool {
     let begun = Instant::now();
-    let wanted: Vec<Story> = Story::ALL
-        .into_iter()
-        .filter(|story| only.is_none_or(|text| story.as_str().contains(text)))
-        .collect();
-    let turns = wanted.iter().cycle().copied();
-    let count = u64::try_from(wanted.len()).unwrap_or(0) * each;
-    let list: Vec<(u64, Story)> = (from..from + count).zip(turns).collect();
-    let progress = Progress::new(count);
+    let wanted = directed.wanted(Story::ALL);
+    let list = directed.list(&wanted, each);
+    let progress = Progress::new(list.len() as u64);
+    let Directed { jobs, mutant, table, .. } = *directed;
     let (told, bad) = run_stories(&list, jobs, mutant, |outcome, story| {
         progress.done_with_one();
-        if outcome.violations.is_empty() {
-            return;
-        }
-        println!("seed {} {story}: {}", outcome.seed, outcome.violations.join("\n    "));
-        let mutant = mutant.map(|m| format!(" --mutant {}", m.name)).unwrap_or_default();
-        println!(
-            "    cargo run --release -p cryptorun-chaos -- explain {} --story {story}{mutant}",
-            outcome.seed
-        );
+        directed.complain(outcome, "story", story);
     });
     if table {
         println!("{told}");
     }
     let missing: Vec<&str> = told.missing(&wanted).map(Story::as_str).collect();
     let took = begun.elapsed().as_secs_f64();
-    println!("{count} runs of {} stories in {took:.1} s: {bad} bad", wanted.len());
+    println!("{} runs of {} stories in {took:.1} s: {bad} bad", list.len(), wanted.len());
     if !missing.is_empty() {
         println!("never came about: {}", missing.join(", "));
     }

@@ -199,6 +199,13 @@ pub struct Diagnosis {
     pub evidence: Vec<String>,
 }
 
+impl Diagnosis {
+    /// In one sentence: what, and by what.
+    pub fn sentence(&self) -> String {
+        format!("{}: {}", self.class, self.evidence.join("; "))
+    }
+}
+
 /// What is wrong, most serious first. Pure; any node computes the same from the same machine.
 pub fn diagnose(machine: &Machine) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> =

@@ -73,7 +73,7 @@ impl Ledger {
             match decide(machine, &ask) {
                 Ok(decision) if decision.choice == Choice::Refuse => {
                     let blocking = decision.blocking().map(|p| (p.name, p.verdict)).collect();
-                    let because = format!("{}: {}", cause.class, cause.evidence.join("; "));
+                    let because = cause.sentence();
                     refused.insert(to.clone(), ((ask.kind, blocking), because, decision));
                 }
                 // One is enough: it is what the controller does or asks for.

@@ -169,7 +169,7 @@ fn ask(machine: &Machine, scope: &Scope) -> Option<Command> {
         scope: scope.id.clone(),
         from: Some(scope.assigned.clone()),
         to,
-        reason: Some(format!("{}: {}", cause.class, cause.evidence.join("; "))),
+        reason: Some(cause.sentence()),
         plan: None,
     }))
 }

@@ -64,7 +64,7 @@ fn ask(at: WallTime, machine: &Machine, scope: &Scope, wanted: Wanted) -> Simula
         kind,
         to,
         alone: scope.mode == Mode::Auto,
-        reason: format!("{}: {}", cause.class, cause.evidence.join("; ")),
+        reason: cause.sentence(),
         loss: decide(machine, &ask).map_or_else(|_| Loss::unknown(), |decision| decision.loss),
         then: Afterwards::Open,
     }

@@ -111,11 +111,7 @@ async fn an_approval_on_facts_that_changed_says_which() {
     for _ in 0..75 {
         story.second().await;
     }
-    for who in ["ben", "eve"] {
-        let path = "/v1/promotions/P-2/approve";
-        let answer = story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
-        assert_eq!(answer.status().as_u16(), 200, "{who}");
-    }
+    story.two_agree(PromotionId(2)).await;
     for _ in 0..60 {
         story.second().await;
     }
@@ -152,11 +148,7 @@ async fn half_an_hour_of_reports_on_a_dead_primary_voids_nothing() {
         asked = asked.or_else(|| machine.promotions().keys().next().copied());
     }
     let id = asked.expect("the controller asks");
-    for who in ["ben", "eve"] {
-        let path = format!("/v1/promotions/{id}/approve");
-        let answer = story.world.send(&person(who), "POST", &path, r#"{"reason":"go"}"#).await;
-        assert_eq!(answer.status().as_u16(), 200, "{who}");
-    }
+    story.two_agree(id).await;
     assert_eq!((story.approvals(id), story.told().len()), (2, 0));
 }
 

@@ -2,6 +2,7 @@
 
 use super::story::Story;
 use super::world::{EAST, WEST, person};
+use cryptorun_core::promotion::PromotionId;
 
 /// All that can be asked, the impossible too.
 async fn look_at_everything(story: &Story) -> usize {
@@ -54,9 +55,6 @@ async fn a_dry_run_of_anything_changes_nothing() {
         story.second().await;
     }
     assert!(look_at_everything(&story).await > 50, "a request waits");
-    for who in ["ben", "eve"] {
-        let path = "/v1/promotions/P-1/approve";
-        story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
-    }
+    story.two_agree(PromotionId(1)).await;
     assert!(look_at_everything(&story).await > 50, "it is on its way");
 }

@@ -4,6 +4,7 @@ use super::story::{EU, Story, warm};
 use super::world::{EAST, WEST, World, person};
 use crate::history::{Line, OwnReport, What};
 use cryptorun_core::path::Path;
+use cryptorun_core::promotion::PromotionId;
 use cryptorun_core::report::RegionReport;
 use cryptorun_core::time::Millis;
 use cryptorun_core::wire::{PromotionStatus, SimulationRequest};
@@ -44,10 +45,7 @@ async fn a_day_of_history_is_replayed_while_one_waits() {
             story.starts_again(EAST).await;
         }
         if second == DIES_AT_S + 90 {
-            for who in ["ben", "eve"] {
-                let path = "/v1/promotions/P-1/approve";
-                story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
-            }
+            story.two_agree(PromotionId(1)).await;
         }
         if second % 2 == 0 {
             story.world.api.parts().history.append(&own_report(&story)).unwrap();

@@ -179,6 +179,15 @@ impl Story {
         self.world.log.propose(proposal).await.unwrap().answer.unwrap();
     }
 
+    /// Ben and eve stand behind it, which must be taken.
+    pub async fn two_agree(&self, id: PromotionId) {
+        for who in ["ben", "eve"] {
+            let path = format!("/v1/promotions/{id}/approve");
+            let answer = self.world.send(&person(who), "POST", &path, r#"{"reason":"lost"}"#).await;
+            assert_eq!(answer.status().as_u16(), 200, "{who}");
+        }
+    }
+
     pub fn holder(&self) -> Option<String> {
         self.world.api.look(|machine, _| {
             crate::views::live_holder(machine, &machine.scopes()[&warm()])
@@ -220,11 +229,7 @@ async fn a_lost_region_is_asked_for_approved_moved_and_found_again_by_simulation
     let other = story.status("dan").await;
     assert!(other.todo[0].contains("ana or ben or eve"), "{:?}", other.todo);
 
-    for who in ["ben", "eve"] {
-        let path = "/v1/promotions/P-1/approve";
-        let answer = story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
-        assert_eq!(answer.status().as_u16(), 200, "{who}");
-    }
+    story.two_agree(PromotionId(1)).await;
     let seen = story.promotion().await.promotion.approvals;
     assert!(
         seen.values().all(|approval| approval.certificate.as_deref() == Some("0a")),
@@ -342,10 +347,7 @@ async fn what_a_report_allows_takes_one_commit_with_it() {
     for _ in 0..75 {
         story.second().await;
     }
-    for who in ["ben", "eve"] {
-        let path = "/v1/promotions/P-1/approve";
-        story.world.send(&person(who), "POST", path, r#"{"reason":"lost"}"#).await;
-    }
+    story.two_agree(PromotionId(1)).await;
     tokio::time::sleep(Duration::from_millis(1)).await; // The controller proposes, and is answered.
     let sealing = |step: &StepRecord| step.step == Step::Seal && step.state == StepState::Started;
     assert!(story.promotion().await.promotion.steps.iter().any(sealing));

@@ -324,9 +324,9 @@ impl Machine {
         self.change_scope(turn, &promotion.scope, |_| {});
         if done.step == Step::Report {
             self.settle(turn, &promotion.scope);
-        }
-        if done.step == Step::Report && !crate::seeded_bug::is("report_ends_nothing") {
-            self.end_promotion(turn, promotion.id, promotion::Outcome::Done);
+            if !crate::seeded_bug::is("report_ends_nothing") {
+                self.end_promotion(turn, promotion.id, promotion::Outcome::Done);
+            }
         }
         Ok(Outcome::Done)
     }
